@@ -1,0 +1,388 @@
+"""The poster's experiments: `python experiments.py NAME` trains, prints a table, draws the figures."""
+import argparse
+import csv
+import math
+import os
+import sys
+import time
+from pathlib import Path
+from statistics import NormalDist
+from typing import Callable, NamedTuple
+
+# The matrices are small: a second BLAS thread costs more than it brings. A user's own setting wins.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import numpy as np
+
+import mae
+import nets
+
+# A target counts as reached if the exact bound is this near to it, and the exact information, which
+# lies above the bound by the mismatch of r, this near.
+BOUND_REACHED, INFORMATION_REACHED = 0.01, 0.06  # nats
+
+
+class Experiment(NamedTuple):
+    """An experiment is data, likelihood and targets, what is true of them, and a drawing."""
+
+    summary: str
+    data: object  # array or callable(rng, n), as mae.fit takes it
+    likelihood: str
+    information: tuple  # default targets
+    optimum: float  # the best possible mean log-likelihood, -H(x)
+    ceiling: float  # the highest infomax bound that a Gaussian r can give
+    rows: np.ndarray  # a sample of the data, for the encoder's information
+    data_mean: Callable  # values(x) -> means over the true distribution, error
+    draw: Callable  # (one-model fits, their labels) -> Figure
+
+
+# ---------------------------------------------------------------- splitting the normal (Figure 6)
+
+
+def standard_normal(rng, n):
+    """n draws from N(0, 1), evenly spread; (n, 1)."""
+    return nets.normal_lattice(rng, 1, n, 1)[0]
+
+
+def standard_normal_mean(values):
+    """Means of values(x) = (a, b, ...) over x ~ N(0, 1), and the largest of their errors."""
+
+    def integrand(x):
+        return -0.5 * (x[:, 0] ** 2 + nets.LOG_2PI), values(x)
+
+    _, means, errors = mae.integrate(integrand, [-9, -3, 3, 9], 1e-8)
+    return means, errors[1:].max()
+
+
+def draw_split_normal(models, labels):
+    """Each row: p(x|z) p(z) dz for a grid of z, coloured by z, and their sum p(x) against the truth."""
+    from matplotlib.collections import LineCollection
+
+    x, z, dz = np.linspace(-3.6, 3.6, 721), np.linspace(-3, 3, 25), 0.25
+    figure, axes = figure_of_rows(labels)
+    for axis, model in zip(axes, models):
+        p = model.decoder(z[:, None])
+        density = mae.Gaussian(p.mean[:, None], p.log_var[:, None]).log_prob(x[:, None])  # (z, x)
+        pieces = np.exp(density - 0.5 * (z[:, None] ** 2 + nets.LOG_2PI)) * dz
+        lines = LineCollection([np.column_stack([x, piece]) for piece in pieces], lw=0.9)
+        lines.set(array=z, cmap="viridis")
+        axis.add_collection(lines)
+        axis.plot(x, np.exp(mae.exact_log_likelihood(model.decoder, x[:, None])), "k", lw=1)
+        axis.plot(x, np.exp(-0.5 * x**2) / math.sqrt(2 * math.pi), "--", color="tab:red", lw=1)
+        axis.set(xlim=(x[0], x[-1]), ylim=(0, 1.08 * max(0.4, pieces.max())), yticks=[])
+    axes[-1].set_xlabel("$x$")
+    handles = [lines, *axes[-1].lines]
+    names = ["$p(x|z)\\,p(z)\\,dz$", "their sum, $p(x)$", "truth, $N(0, 1)$"]
+    figure.legend(handles, names, loc="outside upper center", ncols=3, frameon=False)
+    figure.colorbar(lines, ax=axes, label="$z$", aspect=60, pad=0.02)
+    return figure
+
+
+# --------------------------------------------------------------------------- categorical (Figure 5)
+
+TEN = np.eye(10)
+
+
+def categorical_mean(values):
+    """Means of values(x) = (a, b, ...) over the ten equally likely x; these sums have no error."""
+    return np.mean(values(TEN), -1), 0.0
+
+
+def categorical_ceiling(categories):
+    """Best bound of a Gaussian r where x is the quantile that z falls into, which is the best x.
+
+    H(z) + E log r = -1/2 mean_x log Var[z|x], with the variances of a truncated normal. I is
+    log(categories) there; the rest is what a Gaussian loses by not being a piece of one.
+    """
+    ends = [NormalDist().inv_cdf(i / categories) for i in range(1, categories)]
+    density = np.array([0, *map(NormalDist().pdf, ends), 0])
+    moment = np.array([0, *ends, 0]) * density
+    variance = 1 - categories * np.diff(moment) - (categories * np.diff(density)) ** 2
+    return -0.5 * np.log(variance).mean()
+
+
+def draw_categorical(models, labels):
+    """Each row: the ten p(x|z) as functions of z, and the true p(x)."""
+    z = np.linspace(-3.2, 3.2, 641)
+    figure, axes = figure_of_rows(labels)
+    for axis, model in zip(axes, models):
+        lines = axis.plot(z, model.decoder(z[:, None]).probs, lw=1.2)
+        lines += axis.plot(z, np.full_like(z, 0.1), "--", color="0.4", lw=1)
+        axis.set(xlim=(z[0], z[-1]), ylim=(-0.03, 1.05), yticks=[0, 1])
+    axes[-1].set_xlabel("$z$")
+    names = [*map(str, range(10)), "true $p(x)$"]
+    title = "$p(x|z)$ for each $x$"
+    figure.legend(
+        lines, names, loc="outside upper center", ncols=11, frameon=False, title=title,
+        handlelength=1, columnspacing=0.9, fontsize=8,
+    )
+    return figure
+
+
+EXPERIMENTS = {
+    "split-normal": Experiment(
+        summary="x ~ N(0, 1): a normal learnt as an infinite mixture of normals (Figure 6)",
+        data=standard_normal,
+        likelihood="gaussian",
+        information=(None, 0.4, 0.8, 1.2, 1.6, 2.0, 2.5, 3.0),
+        optimum=-mae.prior_entropy(),
+        ceiling=math.inf,
+        rows=nets.normal_quantile((np.arange(128)[:, None] + 0.5) / 128),
+        data_mean=standard_normal_mean,
+        draw=draw_split_normal,
+    ),
+    "categorical": Experiment(
+        summary="x uniform on ten values, softmax decoder (Figure 5)",
+        data=TEN,
+        likelihood="categorical",
+        information=(None, 0.5, 1.0, 1.5, 2.0, math.log(10)),
+        optimum=-math.log(10),
+        ceiling=categorical_ceiling(10),
+        rows=TEN,
+        data_mean=categorical_mean,
+        draw=draw_categorical,
+    ),
+}
+
+# ------------------------------------------------------------------------------- exact evaluation
+
+COLUMNS = ["method", "target", "seed", "information", "infomax_bound", "encoder_information"]
+COLUMNS += ["log_likelihood", "elbo", "quadrature_error", "reached"]
+
+
+def evaluate(model, experiment):
+    """The exact values of one model, a row of metrics.csv; nan where quadrature cannot resolve it."""
+
+    def given(x):
+        log_p, log_p_error = mae.exact_log_likelihood(model.decoder, x, with_error=True)
+        bound, bound_error = mae.exact_elbo(model.encoder, model.decoder, x, with_error=True)
+        return log_p, bound, log_p_error + bound_error
+
+    unconstrained = math.isnan(model.targets)
+    row = dict(zip(COLUMNS, ["vae" if unconstrained else model.method, float(model.targets)]))
+    row["seed"] = int(model.seeds)
+    try:
+        (log_p, elbo, inner_error), outer_error = experiment.data_mean(given)
+        values = [
+            mae.exact_mutual_information(model.decoder, with_error=True),
+            mae.exact_infomax_bound(model.decoder, model.auxiliary, with_error=True),
+            mae.exact_encoder_information(model.encoder, experiment.rows, with_error=True),
+            (log_p, inner_error + outer_error),
+            (elbo, inner_error + outer_error),
+        ]
+    except mae.QuadratureError:
+        values = [(math.nan, math.inf)] * 5
+    row |= zip(COLUMNS[3:8], (float(value) for value, _ in values))
+    row["quadrature_error"] = float(max(error for _, error in values))
+    bound_gap = abs(row["infomax_bound"] - row["target"])
+    information_gap = abs(row["information"] - row["target"])
+    row["reached"] = model.diverged < 0 and (
+        (unconstrained and math.isfinite(row["information"]))
+        or (bound_gap <= BOUND_REACHED and information_gap <= INFORMATION_REACHED)
+    )
+    return row
+
+
+# ----------------------------------------------------------------------------------------- output
+
+
+def label(target):
+    return "none" if math.isnan(target) else f"{target:.4g}"
+
+
+def table(rows, optimum):
+    """One line per target: mean over seeds, ± half the range where there are several."""
+    lines = [["target", "information", "infomax bound", "log-likelihood", "of optimum", "ELBO", "reached"]]
+    for target in dict.fromkeys(label(row["target"]) for row in rows):
+        group = [row for row in rows if label(row["target"]) == target]
+        cells = [target]
+        for name in ("information", "infomax_bound", "log_likelihood", "short", "elbo"):
+            values = np.array([row.get(name, row["log_likelihood"] - optimum) for row in group])
+            cells.append(f"{values.mean():.4f} ± {np.ptp(values) / 2:.4f}")
+        lines.append([*cells, f"{sum(row['reached'] for row in group)} of {len(group)}"])
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    return "\n".join("  ".join(c.rjust(w) for c, w in zip(line, widths)) for line in lines)
+
+
+def warnings(rows, experiment):
+    """What was wanted and not reached, and why, in plain words."""
+    for target in dict.fromkeys(row["target"] for row in rows if not row["reached"]):
+        group = [row for row in rows if row["target"] is target or row["target"] == target]
+        missed = [row for row in group if not row["reached"]]
+        best = max(group, key=lambda row: row["infomax_bound"])
+        text = (
+            f"target {label(target)}: {len(missed)} of {len(group)} models did not reach it; "
+            f"best certified (infomax bound) {best['infomax_bound']:.4f}, "
+            f"exact information there {best['information']:.4f} nats."
+        )
+        if target > experiment.ceiling:
+            text += (
+                f"\n  Why: with this data a Gaussian r(z|x) cannot certify more than "
+                f"{experiment.ceiling:.4f} nats, whatever the information is."
+            )
+        yield text
+
+
+def write_metrics(rows, path):
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for row in rows:
+            row = row | {"reached": str(row["reached"]).lower()}
+            if math.isnan(row["target"]):
+                row["target"] = ""
+            writer.writerow([row[column] for column in COLUMNS])
+
+
+def figure_of_rows(labels):
+    """A figure, one paper column wide, with a labelled row of axes per model."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.2, 0.9 + 0.8 * len(labels)), dpi=150, layout="constrained")
+    axes = figure.subplots(len(labels), sharex=True, squeeze=False)[:, 0]
+    for axis, text in zip(axes, labels):
+        axis.set_ylabel(text, rotation=0, ha="right", va="center", fontsize=9)
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def draw_history(fit, optimum):
+    """Bound against target, ELBO and multiplier per step: mean of 25 steps, one line per target."""
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.2, 6), dpi=150, layout="constrained")
+    axes = figure.subplots(3, sharex=True)
+    targets = list(dict.fromkeys(map(label, fit.targets)))
+    colors = colormaps["viridis"](np.linspace(0, 0.92, len(targets)))
+    for k, (target, seed) in enumerate(zip(fit.targets, fit.seeds)):
+        color = colors[targets.index(label(target))]
+        first = seed == fit.seeds[0]
+        for axis, name in zip(axes, ("infomax_bound", "elbo", "multiplier")):
+            values = fit.history[name][k]
+            window = min(25, len(values))
+            smooth = np.convolve(values, np.ones(window) / window, "valid")
+            steps = np.arange(len(smooth)) + window / 2
+            axis.plot(steps, smooth, color=color, lw=0.7, label=label(target) if first else None)
+        if first and not math.isnan(target):
+            axes[0].plot(fit.history["target"][k], "--", color=color, lw=0.7)
+    axes[0].set_ylabel("infomax bound (nats),\ntarget dashed")
+    axes[1].set_ylabel("ELBO (nats)")
+    axes[1].axhline(optimum, color="0.4", ls="--", lw=0.8)
+    axes[1].set_ylim(optimum - 0.3, optimum + 0.1)
+    axes[2].set_ylabel("multiplier $\\lambda$")
+    axes[2].set_xlabel("training step")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=8,
+                  frameon=False, title="target $M$ (nats)", fontsize=8)  # fmt: skip
+    return figure
+
+
+def show_progress(steps):
+    """A callback for mae.fit that keeps one line on the terminal, or None where there is none."""
+    if not sys.stderr.isatty():
+        return None
+    start = time.perf_counter()
+
+    def show(done, gap):
+        left = (time.perf_counter() - start) * (steps - done) / done if done else math.nan
+        line = f"step {done:.0f}/{steps}  worst |bound - target| {gap:.3f}  {left:.0f} s left"
+        print(f"\r{line:<70}", end="", file=sys.stderr, flush=True)
+
+    return show
+
+
+# ------------------------------------------------------------------------------------ command line
+
+
+def target(text):
+    """A target on the command line: a number of nats, or "none"."""
+    if text == "none":
+        return None
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise ValueError
+    return value
+
+
+def at_least(lowest):
+    def integer(text):
+        value = int(text)
+        if value < lowest:
+            raise ValueError
+        return value
+
+    integer.__name__ = f"integer >= {lowest}"
+    return integer
+
+
+target.__name__ = "target (nats >= 0, or none)"
+
+
+def parse(arguments):
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog="\n".join(["experiments:", *(f"  {n:14}{e.summary}" for n, e in EXPERIMENTS.items())]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("name", metavar="NAME", choices=EXPERIMENTS, help="the experiment, see below")
+    add("--information", metavar="M", type=target, nargs="+", help="targets for the mutual information, in nats; none: no constraint, a VAE (default: the experiment's rows)")  # fmt: skip
+    add("--seeds", metavar="N", type=at_least(1), default=4, help="models per target (%(default)s)")
+    add("--seed", metavar="S", type=at_least(0), default=0, help="the first one's seed (%(default)s)")
+    add("--steps", metavar="T", type=at_least(1), default=3000, help="training steps (%(default)s)")
+    add("--batch", metavar="B", type=at_least(1), default=128, help="examples per step (%(default)s)")
+    add("--hidden", metavar="H", type=at_least(1), default=16, help="hidden units per network (%(default)s)")  # fmt: skip
+    add("--method", choices=mae.METHODS, default="lagrangian", help="how the constraint is enforced (%(default)s)")  # fmt: skip
+    add("--out", metavar="DIR", type=Path, default=Path("out"), help="results go to DIR/NAME/ (%(default)s)")  # fmt: skip
+    add("--no-plot", action="store_true", help="no figures")
+    return parser.parse_args(arguments)
+
+
+def main(arguments=None):
+    options = parse(arguments)
+    experiment = EXPERIMENTS[options.name]
+    progress = show_progress(options.steps)
+    fit = mae.fit(
+        experiment.data,
+        likelihood=experiment.likelihood,
+        information=options.information or experiment.information,
+        seeds=options.seeds,
+        seed=options.seed,
+        steps=options.steps,
+        batch=options.batch,
+        hidden=options.hidden,
+        method=options.method,
+        progress=progress,
+    )
+    if progress:
+        print("\r" + " " * 70 + "\r", end="", file=sys.stderr)
+    rows = [evaluate(fit[k], experiment) for k in range(len(fit))]
+    print(table(rows, experiment.optimum))
+    for text in warnings(rows, experiment):
+        print(text)
+
+    folder = options.out / options.name
+    folder.mkdir(parents=True, exist_ok=True)
+    outputs = {
+        "metrics.csv": lambda path: write_metrics(rows, path),
+        "models.npz": fit.save,
+    }
+    if not options.no_plot:
+        first = [k for k in range(len(fit)) if fit.seeds[k] == options.seed]
+        labels = [row_label(rows[k]) for k in first]
+        outputs["figure.png"] = experiment.draw([fit[k] for k in first], labels).savefig
+        outputs["history.png"] = draw_history(fit, experiment.optimum).savefig
+    for name, write in outputs.items():  # to a temporary name, then renamed: never half a file
+        temporary = folder / f".{os.getpid()}-{name}"
+        write(temporary)
+        os.replace(temporary, folder / name)
+        print(folder / name)
+
+
+def row_label(row):
+    wanted = "VAE" if math.isnan(row["target"]) else f"$M = {row['target']:.3g}$"
+    return f"{wanted}\n$I = {row['information']:.3f}$"
+
+
+if __name__ == "__main__":
+    main()

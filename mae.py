@@ -1,0 +1,680 @@
+"""The Mutual Autoencoder: a variational autoencoder whose mutual information I(z, x) = M is chosen.
+
+After Phuong, Kushman, Nowozin, Tomioka, Welling, "The Mutual Autoencoder: Controlling Information in
+Latent Code Representations". Read it top to bottom; the sections follow the poster.
+
+    poster          code          meaning
+    x               x             observation, (..., batch, features)
+    z ~ N(0, I)     z             code, (..., batch, latent)
+    p_theta(x|z)    decoder       callable, z -> Gaussian or Categorical over x
+    q_phi(z|x)      encoder       callable, x -> Gaussian over z
+    r_omega(z|x)    auxiliary     callable, x -> Gaussian over z: recovers the code of generated data
+    M               target        the wanted I_p(z, x)
+
+Informations, entropies, log-likelihoods and bounds are in nats, and higher is better: all of them are
+maximised. Noise is data (`eps` and `z` are arrays): every function but `fit` is deterministic. The last
+two axes are (batch, features); axes in front of them broadcast, so that K models side by side are
+arrays with one more axis. Bounds return one value per example, (..., batch): average as you like.
+"""
+import json
+import math
+from dataclasses import dataclass, replace
+
+import numpy as onp
+from autograd import make_vjp
+from autograd import numpy as np
+from autograd.extend import Box
+
+import nets
+
+# ------------------------------------------------------------------ distributions: p, q and r
+
+
+def _array(name, a):
+    """`a` as a float array (..., batch, features), or a ValueError that names it."""
+    if not isinstance(a, Box):
+        a = onp.asarray(a)
+        if a.dtype.kind in "biu":
+            a = a.astype(float)
+        if a.dtype.kind != "f":
+            raise ValueError(f"{name} has dtype {a.dtype}; it must be real numbers")
+    if a.ndim < 2:
+        raise ValueError(f"{name} has shape {a.shape}; it must be (..., batch, features)")
+    return a
+
+
+def _check_fit(name, shape, other_name, other):
+    """Raise unless the last two axes agree, so that (batch,) never meets (batch, 1) unnoticed.
+
+    A batch of one fits any batch: one distribution for many points, or one point under many.
+    """
+    if shape[-1] != other[-1] or (shape[-2] != other[-2] and 1 not in (shape[-2], other[-2])):
+        raise ValueError(
+            f"{name} has shape {shape}, which does not fit {other_name} of shape {other}: "
+            f"the last two axes are (batch, features) and must agree"
+        )
+
+
+class Gaussian:
+    """N(mean, exp(log_var)) with independent features; mean and log_var (..., batch, features).
+
+    log_var may also be one number, or (..., 1, 1). ValueError if the shapes do not fit.
+    """
+
+    def __init__(self, mean, log_var):
+        mean = _array("mean", mean)
+        log_var = _array("log_var", log_var if onp.ndim(log_var) else onp.full((1, 1), log_var))
+        if log_var.shape[-2:] != (1, 1):
+            _check_fit("log_var", log_var.shape, "mean", mean.shape)
+        mean, log_var = mean + 0 * log_var, log_var + 0 * mean  # broadcast, on the tape as well
+        self.params = np.concatenate([mean, log_var], axis=-1)
+
+    @classmethod
+    def unpack(cls, params):
+        """From one array (..., batch, 2 features), the means first: what a network puts out."""
+        gaussian = cls.__new__(cls)
+        gaussian.params = params
+        return gaussian
+
+    @property
+    def shape(self):
+        return (*self.params.shape[:-1], self.params.shape[-1] // 2)
+
+    @property
+    def mean(self):
+        return nets.halves(self.params)[0]
+
+    @property
+    def log_var(self):
+        return nets.halves(self.params)[1]
+
+    def log_prob(self, x):
+        """sum_features log N(x; mean, exp(log_var)); x like mean -> (..., batch), nats."""
+        x = _array("x", x)
+        _check_fit("x", x.shape, "the Gaussian", self.shape)
+        return nets.gaussian_log_prob(x, self.params)
+
+    def sample(self, eps):
+        """mean + exp(log_var / 2) eps for noise eps ~ N(0, I); eps like mean -> like mean."""
+        eps = _array("eps", eps)
+        _check_fit("eps", eps.shape, "the Gaussian", self.shape)
+        return nets.gaussian_sample(self.params, eps)
+
+    def kl(self):
+        """KL[self || N(0, I)] = 1/2 sum_features (e^log_var - 1 - log_var + mean^2) -> (..., batch)."""
+        return nets.gaussian_kl(self.params)
+
+    def expect(self, f, eps):
+        """E f(x), x ~ self, by one reparameterised draw: f(mean + exp(log_var / 2) eps)."""
+        return f(self.sample(eps))
+
+
+class Categorical:
+    """softmax(logits) over the C categories of a one-hot x; logits (..., batch, C)."""
+
+    def __init__(self, logits):
+        self.params = _array("logits", logits)
+
+    unpack = classmethod(lambda cls, params: cls(params))
+
+    @property
+    def shape(self):
+        return self.params.shape
+
+    @property
+    def logits(self):
+        return self.params
+
+    @property
+    def probs(self):
+        weights = np.exp(self.params - np.max(self.params, -1, keepdims=True))
+        return weights / np.sum(weights, -1, keepdims=True)
+
+    def log_prob(self, x):
+        """sum_c x_c log softmax(logits)_c; x one-hot (..., batch, C) -> (..., batch), nats."""
+        x = _array("x", x)
+        _check_fit("x", x.shape, "the Categorical", self.shape)
+        return nets.categorical_log_prob(x, self.params)
+
+    def expect(self, f, eps=None):
+        """E f(x), x ~ self, exactly: sum_c probs_c f(one-hot c).
+
+        f is called once, on all categories: x (C, 1, ..., 1, C) -> (C, ..., batch). No noise needed.
+        """
+        categories = self.shape[-1]
+        x = onp.eye(categories, dtype=self.params.dtype)
+        # C comes before every axis of the logits, and before one more: models that only f has
+        x = x.reshape(categories, *[1] * self.params.ndim, categories)
+        return nets.categorical_mean(self.params, f(x))
+
+
+# --------------------------------------------------------------------- the two bounds
+
+
+def prior_entropy(dim: int = 1) -> float:
+    """H(z) = dim/2 log(2 pi e) nats, for z ~ N(0, I) of `dim` dimensions."""
+    return 0.5 * dim * (nets.LOG_2PI + 1)
+
+
+def elbo(encoder, decoder, x, eps):
+    """E_{z ~ q(z|x)} log p(x|z) - KL[q(z|x) || N(0, I)] <= log p(x), by one draw of z per example.
+
+    x (..., batch, features), eps (..., batch, latent) ~ N(0, I) -> (..., batch), nats. Poster: ELBO.
+    """
+    x = _array("x", x)
+    q = _returned("encoder", encoder, "x", x, Gaussian)
+    z = q.sample(eps)
+    return _returned("decoder", decoder, "z", z).log_prob(x) - q.kl()
+
+
+def infomax_bound(decoder, auxiliary, z, eps=None):
+    """H(z) + E_{x ~ p(x|z)} log r(z|x), whose mean over z ~ N(0, I) is a lower bound on I_p(z, x).
+
+    The expectation over x is one reparameterised draw with eps for a Gaussian decoder, an exact sum
+    for a Categorical one. z (..., batch, latent), eps (..., batch, features) -> (..., batch), nats.
+    Poster: "Variational infomax bound", after Barber & Agakov (2003).
+    """
+    z = _array("z", z)
+    p = _returned("decoder", decoder, "z", z)
+    if eps is None and isinstance(p, Gaussian):
+        raise ValueError("eps is None; a Gaussian decoder needs noise of the shape of x")
+
+    def log_r(x):
+        return _returned("auxiliary", auxiliary, "x", x, Gaussian).log_prob(z)
+
+    return prior_entropy(z.shape[-1]) + p.expect(log_r, eps)
+
+
+def _returned(name, function, argument, value, kinds=(Gaussian, Categorical)):
+    """function(value), or a TypeError if that is not a distribution."""
+    p = function(value)
+    if not isinstance(p, kinds):
+        wanted = "mae.Gaussian" if kinds is Gaussian else "mae.Gaussian or mae.Categorical"
+        raise TypeError(f"{name}({argument}) returned {type(p).__name__}; it must return {wanted}")
+    return p
+
+
+# ------------------------------------------------------------- maximise ELBO subject to bound = M
+
+# likelihood -> outputs of the decoder's network per feature of x, and the distribution they mean
+LIKELIHOODS = {"gaussian": (2, Gaussian.unpack), "categorical": (1, Categorical)}
+
+
+def lagrangian(gap, multiplier):
+    """Weight on the bound, lambda + rho (M - bound): the slope of the augmented Lagrangian.
+
+    While training, lambda itself rises with the gap M - bound, so that at the end the gap is zero
+    with whatever weight that takes: none, where the constraint costs no likelihood.
+    """
+    return multiplier + 5.0 * gap
+
+
+def penalty(gap, multiplier):
+    """Weight on the bound, C sign(M - bound): the slope of the penalty -C |bound - M|."""
+    return 10.0 * onp.sign(gap)
+
+
+METHODS = {"lagrangian": lagrangian, "penalty": penalty}
+
+
+@dataclass(frozen=True)
+class Fit:
+    """K trained models: callables `encoder`, `decoder`, `auxiliary` with the models on axis 0.
+
+    targets (K,), NaN where there is none, and seeds (K,) say which model is which; history holds
+    arrays (K, steps): "target" (the one in force), "infomax_bound", "elbo" (both as estimated from
+    that step's batch), "multiplier". diverged (K,) is the step at which a model was frozen for not
+    being finite any more, or -1. fit[k] is a Fit of the one model k, without the models' axis.
+    """
+
+    params: onp.ndarray  # (K, weights): decoder, encoder, auxiliary
+    targets: onp.ndarray
+    seeds: onp.ndarray
+    diverged: onp.ndarray
+    history: dict
+    likelihood: str
+    method: str
+    features: int
+    latent: int
+    hidden: int
+
+    def decoder(self, z):
+        """p(x|z): z (..., batch, latent) -> Gaussian or Categorical over x."""
+        return _networks(self, self.params.astype(float))[0](z)
+
+    def encoder(self, x):
+        """q(z|x): x (..., batch, features) -> Gaussian over z."""
+        return _networks(self, self.params.astype(float))[1](x)
+
+    def auxiliary(self, x):
+        """r(z|x): x (..., batch, features) -> Gaussian over z."""
+        return _networks(self, self.params.astype(float))[2](x)
+
+    def __len__(self):
+        return len(self.targets)
+
+    def __getitem__(self, k):
+        arrays = {name: getattr(self, name)[k] for name in _ARRAYS}
+        return replace(self, **arrays, history={name: h[k] for name, h in self.history.items()})
+
+    def save(self, path):
+        """Write an .npz file that `load` reads."""
+        settings = {name: getattr(self, name) for name in _SETTINGS}
+        arrays = {name: getattr(self, name) for name in _ARRAYS}
+        arrays |= {f"history_{name}": h for name, h in self.history.items()}
+        with open(path, "wb") as file:
+            onp.savez(file, settings=json.dumps({"format": _FORMAT, **settings}), **arrays)
+
+
+_ARRAYS = ("params", "targets", "seeds", "diverged")
+_SETTINGS = ("likelihood", "method", "features", "latent", "hidden")
+_FORMAT = "mae 1"
+
+
+def load(path) -> Fit:
+    """The Fit that `save` wrote; ValueError if the file is not one."""
+    with onp.load(path, allow_pickle=False) as file:
+        settings = json.loads(str(file["settings"]))
+        if settings.pop("format") != _FORMAT:
+            raise ValueError(f"{path} is not of the format {_FORMAT!r}")
+        history = {name[8:]: file[name] for name in file.files if name.startswith("history_")}
+        return Fit(**{name: file[name] for name in _ARRAYS}, history=history, **settings)
+
+
+def _layer_sizes(model):
+    """Of decoder, encoder and auxiliary: the poster's "2-layer FC nets", one hidden layer each."""
+    outputs = LIKELIHOODS[model.likelihood][0] * model.features
+    code = (model.features, model.hidden, 2 * model.latent)
+    return (model.latent, model.hidden, outputs), code, code
+
+
+def _networks(model, params):
+    """decoder, encoder and auxiliary as functions of their inputs, for these weights."""
+    decoder, encoder, auxiliary = _layer_sizes(model)
+    after_decoder = nets.mlp_size(decoder)
+    after_encoder = after_decoder + nets.mlp_size(encoder)
+    distribution = LIKELIHOODS[model.likelihood][1]
+    return (
+        lambda z: distribution(nets.mlp(params, z, decoder)),
+        lambda x: Gaussian.unpack(nets.mlp(params, x, encoder, after_decoder)),
+        lambda x: Gaussian.unpack(nets.mlp(params, x, auxiliary, after_encoder)),
+    )
+
+
+def fit(
+    data,
+    *,
+    likelihood="gaussian",
+    information=(None,),
+    seeds=1,
+    seed=0,
+    steps=3000,
+    batch=128,
+    hidden=16,
+    latent=1,
+    method="lagrangian",
+    learning_rate=2e-2,
+    dtype="float32",
+    progress=None,
+) -> Fit:
+    """Train one model per target and seed: max_theta ELBO subject to infomax bound = M.
+
+    data: array (n, features), rows equally likely, or a callable data(rng, n) -> (n, features).
+    information: targets M in nats, None for no constraint (a VAE); seeds: models per target, numbered
+    from `seed`; models are ordered target-major. progress(steps done, worst |bound - target|) is called
+    now and then.
+    """
+    if method not in METHODS:
+        raise ValueError(f"method is {method!r}; it must be one of {', '.join(METHODS)}")
+    if likelihood not in LIKELIHOODS:
+        raise ValueError(f"likelihood is {likelihood!r}; must be one of {', '.join(LIKELIHOODS)}")
+    targets = onp.array([onp.nan if target is None else float(target) for target in information])
+    targets = onp.repeat(targets, seeds)
+    numbers = onp.tile(onp.arange(seed, seed + seeds), len(information))
+    sample = data if callable(data) else lambda rng, n: _systematic(_array("data", data), rng, n)
+    features = sample(onp.random.default_rng(0), 1).shape[-1]
+    models = Fit(
+        onp.empty(0), targets, numbers, onp.empty(0), {}, likelihood, method, features, latent, hidden
+    )
+    nets.recycle_memory()
+    parts = []
+    for first in range(0, len(models), _SHARD):  # models are independent: few enough to stay in cache
+        shard = slice(first, first + _SHARD)
+        part = replace(models, targets=targets[shard], seeds=numbers[shard])
+
+        def report(step, gap):
+            if progress:
+                done = first * steps + len(part) * step
+                progress(done / len(models), gap)
+
+        with onp.errstate(over="ignore", invalid="ignore"):  # a model that diverges is frozen
+            parts.append(_train(part, sample, steps, batch, learning_rate, dtype, report))
+    joined = {name: onp.concatenate([getattr(part, name) for part in parts]) for name in _ARRAYS}
+    history = {name: onp.concatenate([part.history[name] for part in parts]) for name in parts[0].history}
+    return replace(models, **joined, history=history)
+
+
+_SHARD = 48
+_CHUNK = 50  # steps whose noise is drawn together
+_RAMP = 0.4  # fraction of the steps over which the target rises from 0 to M
+
+
+def _train(models, sample, steps, batch, learning_rate, dtype, report):
+    """The training loop: alternate nothing, move everything at once, each network uphill."""
+    sizes = [nets.mlp_size(sizes) for sizes in _layer_sizes(models)]
+    starts = onp.cumsum([0, *sizes[:-1]])
+    distinct, model_of = onp.unique(models.seeds, return_inverse=True)  # same seed, same noise
+    rngs = [onp.random.default_rng(int(number)) for number in distinct]
+    init = [onp.concatenate([nets.init_mlp(rng, s) for s in _layer_sizes(models)]) for rng in rngs]
+    params = onp.array(init, dtype)[model_of]
+    m, v = onp.zeros_like(params), onp.zeros_like(params)
+    constrained = ~onp.isnan(models.targets)
+    targets = onp.where(constrained, models.targets, 0)
+    multiplier = onp.zeros(len(params))
+    diverged = onp.full(len(params), -1)
+    mean = onp.full((len(params), batch), 1 / batch, dtype)  # cotangent: the mean over the batch
+    names = ("target", "infomax_bound", "elbo", "multiplier")
+    history = {name: onp.empty((len(params), steps), "float32") for name in names}
+    for step in range(steps):
+        if step % _CHUNK == 0:
+            draws = [_draw(models, sample, rng, batch) for rng in rngs]
+            draws = [onp.array(arrays, dtype)[model_of] for arrays in zip(*draws)]
+            report(step, onp.max(onp.abs(gap)) if step else onp.max(targets))
+        x, eps_z, z, eps_x = (array[:, step % _CHUNK] for array in draws)
+        networks = lambda params: _networks(models, params)
+
+        def elbo_of(params):
+            decoder, encoder, _ = networks(params)
+            return elbo(encoder, decoder, x, eps_z)
+
+        def bound_of(params):
+            decoder, _, auxiliary = networks(params)
+            return infomax_bound(decoder, auxiliary, z, eps_x)
+
+        elbo_vjp, elbos = make_vjp(elbo_of)(params)
+        elbo_grad = elbo_vjp(mean)
+        bound_vjp, bounds = make_vjp(bound_of)(params)
+        bound_grad = bound_vjp(mean)
+        bound = bounds.mean(-1)
+
+        # the decoder goes up ELBO + weight * bound; encoder and auxiliary each tighten their own bound
+        target = targets * min(1, step / (_RAMP * steps))
+        gap = onp.where(constrained, target - bound, 0)
+        weight = METHODS[models.method](gap, multiplier)
+        if step >= _RAMP * steps:
+            multiplier = onp.clip(multiplier + 0.1 * gap, -5, 5)
+        weights = onp.stack([weight, onp.ones_like(weight), onp.ones_like(weight)], -1).astype(dtype)
+        grad = elbo_grad + onp.repeat(weights, sizes, -1) * bound_grad
+        norm = onp.sqrt(onp.add.reduceat(grad * grad, starts, -1))
+        grad *= onp.repeat(1 / onp.maximum(norm, 1), sizes, -1)
+
+        rate = learning_rate * 0.5 * (1 + math.cos(math.pi * step / steps))
+        move, m, v = nets.adam(grad, m, v, step + 1, rate)
+        moved = params + move
+        finite = onp.isfinite(moved).all(-1)
+        diverged[~finite & (diverged < 0)] = step
+        params = onp.where((diverged < 0)[:, None], moved, params)
+        for name, value in zip(names, (target, bound, elbos.mean(-1), multiplier)):
+            history[name][:, step] = value
+    return replace(models, params=params, diverged=diverged, history=history)
+
+
+def _draw(models, sample, rng, batch):
+    """_CHUNK batches of x, eps_z, z, eps_x for one seed; each (_CHUNK, batch, features or latent).
+
+    Half of a batch is drawn, evenly spread (`nets.normal_lattice`), and comes twice, the second time
+    with the sign of eps turned: what is odd in the noise cancels, and with it the force that lets a
+    code drift in where nothing holds it back (split-normal without a constraint).
+    """
+    half = -(-batch // 2)
+    x = sample(rng, _CHUNK * half).reshape(half, _CHUNK, -1).swapaxes(0, 1)
+    eps_z = nets.normal_lattice(rng, _CHUNK, half, 1 + models.latent)[..., 1:]
+    noise = nets.normal_lattice(rng, _CHUNK, half, models.latent + x.shape[-1])
+    z, eps_x = noise[..., : models.latent], noise[..., models.latent :]
+    twice = lambda a, sign: onp.concatenate([a, sign * a], 1)[:, :batch]
+    return twice(x, 1), twice(eps_z, -1), twice(z, 1), twice(eps_x, -1)
+
+
+def _systematic(data, rng, n):
+    """n rows, evenly spaced from a random start: each equally likely, counts differ by at most one."""
+    return data[((onp.arange(n) + rng.random()) / n * len(data)).astype(int)]
+
+
+# ------------------------------------------------------- exact values, for a one-dimensional code
+
+
+class QuadratureError(ValueError):
+    """An exact value could not be had to the tolerance asked for."""
+
+
+def exact_log_likelihood(decoder, x, tol=1e-8, with_error=False):
+    """log p(x) = log integral N(z; 0, 1) p(x|z) dz; x (..., batch, features) -> (..., batch), nats."""
+    log_p, _, error = _posterior(decoder, _float64("x", x), lambda x: lambda z, log_p_x: (), tol)
+    return _checked("exact_log_likelihood", log_p, error[0], tol, with_error)
+
+
+def exact_mutual_information(decoder, tol=1e-8, with_error=False):
+    """I_p(z, x) = E_{z, x ~ p} [log p(x|z) - log p(x)] -> (...), nats. Poster: I_p(z, x)."""
+    (log_p, log_p_x), error = _joint_means(decoder, lambda x: lambda z, log_p_x: (log_p_x,), tol)
+    return _checked("exact_mutual_information", log_p_x - log_p, error, tol, with_error)
+
+
+def exact_infomax_bound(decoder, auxiliary, tol=1e-8, with_error=False):
+    """H(z) + E_{z, x ~ p} log r(z|x) <= I_p(z, x) -> (...), nats. Poster: the infomax bound."""
+
+    def log_r(x):
+        r = _code("auxiliary", auxiliary, x)
+        return lambda z, log_p_x: (_log_prob_table(r, z),)
+
+    (_, log_r), error = _joint_means(decoder, log_r, tol)
+    return _checked("exact_infomax_bound", prior_entropy() + log_r, error, tol, with_error)
+
+
+def exact_elbo(encoder, decoder, x, tol=1e-8, with_error=False):
+    """E_{z ~ q(z|x)} log p(x|z) - KL[q(z|x) || N(0, 1)] -> (..., batch), nats. Poster: ELBO."""
+    x = _float64("x", x)
+    q = _code("encoder", encoder, x)
+    (log_p,), error = _code_means(
+        q, lambda z, log_q: (_log_prob_table(_at_codes(decoder, z), x).swapaxes(-1, -2),), tol
+    )
+    return _checked("exact_elbo", log_p - q.kl(), error, tol, with_error)
+
+
+def exact_encoder_information(encoder, x, tol=1e-8, with_error=False):
+    """I_q = mean_x KL[q(z|x) || mean_x' q(z|x')], the rows of x equally likely -> (...), nats."""
+
+    def log_ratio(z, log_q):  # (..., x, z)
+        log_mean = onp.logaddexp.reduce(log_q, -2, keepdims=True) - math.log(log_q.shape[-2])
+        return (log_q - log_mean,)
+
+    (kl,), error = _code_means(_code("encoder", encoder, _float64("x", x)), log_ratio, tol)
+    information, error = onp.mean(kl, -1), onp.mean(error, -1)
+    return _checked("exact_encoder_information", information, error, tol, with_error)
+
+
+def _joint_means(decoder, values, tol):
+    """Means over z, x ~ p(z) p(x|z) of log p(x) and of values(x)(z, log p(x|z)); and their error."""
+
+    def given(x):  # log p(x), and as functions of x alone: log p(x), E_{z|x} values, their error
+        log_p, means, error = _posterior(decoder, x, values, tol, negligible=-70.0)
+        return log_p, (log_p, *means, error.sum(0))
+
+    p = _at_codes(decoder, _SCAN)
+    if isinstance(p, Categorical):
+        log_p, values_of_x = given(onp.eye(p.shape[-1]))
+        *means, error = (onp.sum(onp.exp(log_p) * value, -1) for value in values_of_x)
+        return means, error
+    if p.shape[-1] != 1:
+        raise ValueError(
+            f"the decoder's x has {p.shape[-1]} features; an exact average over a Gaussian x needs "
+            f"one (log p(x), the ELBO and the sampled bounds have no such limit)"
+        )
+    edges = _data_edges(_at_codes(decoder, _SCAN[:289]))
+    log_mass, (*means, inner), (_, *errors) = integrate(given, edges, tol)
+    missed = onp.abs(onp.expm1(log_mass))  # p(x) has mass 1: this much of it was not seen
+    return means, inner + sum(errors) + missed * (1 + sum(onp.abs(mean) for mean in means))
+
+
+def _posterior(decoder, x, values, tol, negligible=-onp.inf):
+    """log p(x) (..., batch), means of values(x)(z, log p(x|z)) over p(z|x), errors of all these.
+
+    Where log p(x) < negligible the errors are those of p(x) relative to exp(negligible).
+    """
+    p = _at_codes(decoder, _SCAN)
+    highest = onp.max(p.log_prob(p.mean)) if isinstance(p, Gaussian) else 0.0  # log p(x|z) anywhere
+    blocks = []
+    for rows in range(0, x.shape[-2], _BLOCK):  # neighbours in x share their panels
+        block = x[..., rows : rows + _BLOCK, :]
+        value = values(block)
+
+        def integrand(z):
+            log_p_x = _log_prob_table(_at_codes(decoder, z), block).swapaxes(-1, -2)  # (..., x, z)
+            return log_p_x - 0.5 * (z[:, 0] ** 2 + nets.LOG_2PI), value(z, log_p_x)
+
+        # beyond this reach even the highest log p(x|z) leaves the integrand e^-FAR below its peak
+        peak = max(onp.min(onp.max(integrand(_SCAN)[0], -1)), negligible)
+        reach = onp.sqrt(2 * max(_FAR + highest - peak, 0))
+        blocks.append(integrate(integrand, _code_edges(reach), tol, negligible))
+    return [onp.concatenate(parts, -1) for parts in zip(*blocks)]
+
+
+def _code_means(q, values, tol):
+    """Means (..., batch) of values(z, log q(z|x)) over z ~ q(z|x), and their error."""
+
+    def integrand(z):
+        log_q = _log_prob_table(q, z)  # (..., x, z)
+        return log_q, values(z, log_q)
+
+    reach = onp.max(onp.abs(q.mean) + 10 * onp.exp(0.5 * q.log_var))
+    log_mass, means, (_, *errors) = integrate(integrand, _code_edges(reach), tol)
+    missed = onp.abs(onp.expm1(log_mass))  # q(z|x) has mass 1
+    return means, sum(errors) + missed * (1 + sum(onp.abs(mean) for mean in means))
+
+
+def _log_prob_table(p, points):
+    """log p_i(point_j): p (..., i, features), points (..., j, features) -> (..., i, j)."""
+    return type(p).unpack(p.params[..., :, None, :]).log_prob(points[..., None, :, :])
+
+
+def _at_codes(decoder, z):
+    try:
+        return _returned("decoder", decoder, "z", z)
+    except (ValueError, IndexError) as error:
+        raise ValueError(
+            f"the decoder does not take codes of shape {z.shape} ({error}); exact values are for a "
+            f"one-dimensional code: average mae.elbo and mae.infomax_bound over draws instead"
+        ) from error
+
+
+def _code(name, function, x):
+    p = _returned(name, function, "x", x, Gaussian)
+    if p.shape[-1] != 1:
+        raise ValueError(
+            f"the {name}'s code has {p.shape[-1]} dimensions; exact values are for one: "
+            f"average mae.elbo and mae.infomax_bound over draws instead"
+        )
+    return p
+
+
+def _float64(name, a):
+    return _array(name, a).astype(float)
+
+
+def _checked(name, value, error, tol, with_error):
+    worst = onp.max(error)
+    if not worst <= tol:
+        raise QuadratureError(f"{name}: error {worst:.1e} where tol={tol:.1e} was asked for")
+    return (value, error) if with_error else value
+
+
+# Quadrature: Clenshaw-Curtis on panels. The 33 points of a panel contain the 17 of twice the step,
+# and the difference of the two sums is the error. A panel is halved until that is small AND nothing
+# can hide between its points: where the logarithm of the integrand varies by tens of nats, a peak may
+# stand between two points that both look negligible.
+
+_FAR = 40.0  # nats below the peak, where e^-40 = 4e-18 cannot change a sum of doubles
+_BLOCK = 64  # rows (values of x) integrated together
+_SCAN = onp.concatenate([onp.linspace(-9, 9, 289), [-100, -50, -20, 20, 50, 100]])[:, None]
+
+
+def _clenshaw_curtis(n):
+    """n + 1 points in [-1, 1] and their weights."""
+    k, j = onp.arange(n + 1), onp.arange(1, n // 2 + 1)
+    b = onp.where(j == n // 2, 1, 2) / (4 * j**2 - 1)
+    weights = (2 - 2 * onp.cos(2 * onp.pi * onp.outer(k, j) / n) @ b) / n
+    weights[[0, n]] /= 2
+    return -onp.cos(onp.pi * k / n), weights
+
+
+_POINTS, _FINE = _clenshaw_curtis(32)
+_RULE = onp.stack([_FINE, _FINE], -1)  # (point, (sum, sum - sum of twice the step))
+_RULE[::2, 1] -= _clenshaw_curtis(16)[1]
+
+
+def integrate(integrand, edges, tol, negligible=-onp.inf):
+    """log integral w dt and the means of some values under w: (log w, values) = integrand(t).
+
+    t (points, 1) -> log w (..., points), values a tuple of such arrays; the first panels lie between
+    the edges -> log mass (...), means (values, ...), and their errors (1 + values, ...), the log
+    mass's first. QuadratureError if it takes too many points.
+    """
+    edges = onp.asarray(edges, float)
+    todo = onp.stack([edges[:-1], edges[1:]])  # panels: lower and upper ends
+    shortest = 1e-13 * (edges[-1] - edges[0])
+    scale, sums, errors, evaluated, room = -onp.inf, 0.0, 0.0, 0, 1024
+    while todo.size:
+        (low, high), todo = todo[:, :room], todo[:, room:]
+        points = ((low + high)[:, None] + (high - low)[:, None] * _POINTS) / 2
+        log_w, values = integrand(points.reshape(-1, 1))
+        log_w = log_w.reshape(*log_w.shape[:-1], *points.shape)  # (..., panel, point)
+        top, bottom = log_w.max(-1), log_w.min(-1)
+        # all sums are kept relative to e^scale, the highest point so far
+        old, scale = scale, onp.maximum(scale, top.max(-1))
+        sums, errors = sums * onp.exp(old - scale), errors * onp.exp(old - scale)
+        w = onp.exp(log_w - scale[..., None, None])
+        parts = onp.stack([w @ _RULE, *((w * v.reshape(w.shape)) @ _RULE for v in values)])
+        parts *= (high - low)[:, None] / 2  # (1 + values, ..., panel, 2)
+        part, error = parts[..., 0], onp.abs(parts[..., 1])
+        # what rounding leaves of a sum, and of an exponent that is large itself
+        rounding = (4e-15 + 1e-15 * onp.abs(top)) * onp.abs(part)
+        total = (sums[0] if evaluated else 0) + part[0].sum(-1)
+        total = total + onp.exp(onp.minimum(negligible - scale, 700))
+        unresolved = (error > tol / 64 * total[..., None] + rounding).any(0)
+        unresolved |= (top - bottom > 60) & (2 * top - bottom > scale[..., None] - _FAR)
+        split = unresolved.any(tuple(range(unresolved.ndim - 1))) & (high - low > shortest)
+        sums = sums + part[..., ~split].sum(-1)
+        errors = errors + onp.maximum(error, rounding)[..., ~split].sum(-1)
+        middle = (low + high)[split] / 2
+        low, high = onp.append(low[split], middle), onp.append(middle, high[split])
+        todo = onp.concatenate([todo, [low, high]], -1)
+        evaluated += w.size
+        room = max(1, 2**20 * points.size // (33 * w.size))  # keeps w at 2^20 doubles
+        if evaluated > 2**27:
+            raise QuadratureError(f"not resolved to tol={tol:.1e} by {evaluated} points")
+    mass = onp.maximum(sums[0], 1e-300)
+    means = sums[1:] / mass
+    errors[1:] += onp.abs(means) * errors[0]
+    return scale + onp.log(mass), means, onp.where(sums[0] > 0, errors / mass, 1e300)
+
+
+def _code_edges(reach):
+    """Panel ends for an integral over z: of length one around the prior, longer further out."""
+    if not reach < 1e9:
+        raise QuadratureError(f"codes as far out as {reach:.1e} would matter")
+    ends = list(range(9))
+    while ends[-1] < reach or len(ends) < 10:
+        ends.append(ends[-1] * 1.25)
+    return onp.concatenate([-onp.array(ends[:0:-1]), ends])
+
+
+def _data_edges(p):
+    """Panel ends for an integral over x ~ p(x|z), p at the codes _SCAN: none skips a narrow part."""
+    center, width = p.mean.ravel(), onp.exp(0.5 * p.log_var.ravel())
+    center, width = onp.concatenate([center + k * width for k in (-10, 0, 10)]), onp.tile(width, 3)
+    order = onp.argsort(center)
+    ends, last = [center[order[0]]], width[order[0]]
+    for end, width in zip(center[order], width[order]):
+        if end - ends[-1] >= 16 * min(width, last):
+            ends.append(end)
+            last = width
+    return onp.append(ends, center[order[-1]] + 1e-9 * width)

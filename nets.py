@@ -1,0 +1,352 @@
+"""Networks, densities with hand-written derivatives, Adam and noise: everything that must be fast.
+
+A user of the method reads `mae.py`; this file holds the few tricks that make it quick. Each
+differentiable function here is one autograd node, because at these sizes the tape costs as much as
+the arithmetic: the value is the formula of its docstring, the derivative stands beneath it.
+
+Shapes: the last two axes are (batch, features); axes before them broadcast, and a leading axis of
+`models` makes K networks train side by side. A network is one flat array of weights, (..., size).
+"""
+import math
+from statistics import NormalDist
+
+import numpy as np
+from autograd.extend import defvjp_argnums, primitive
+
+LOG_2PI = math.log(2 * math.pi)  # a Python float: a NumPy float64 would turn float32 into float64
+GOLDEN = (math.sqrt(5) - 1) / 2
+
+
+def halves(params):
+    """(..., 2 features) -> mean and log-variance, (..., features) each; views, not copies."""
+    features = params.shape[-1] // 2
+    return params[..., :features], params[..., features:]
+
+
+def _join(mean, log_var):
+    """The inverse of `halves`, each feature contiguous along the batch, as the networks like it."""
+    *lead, batch, features = np.broadcast_shapes(mean.shape, log_var.shape)
+    params = np.empty((*lead, 2 * features, batch), np.result_type(mean, log_var)).swapaxes(-1, -2)
+    params[..., :features], params[..., features:] = mean, log_var
+    return params
+
+
+def _sum_features(a):
+    return a[..., 0] if a.shape[-1] == 1 else a.sum(-1)  # a sum of one is slow in NumPy
+
+
+def _sum_to(grad, shape):
+    """Undo broadcasting: sum `grad` over the axes along which `shape` was repeated."""
+    if grad.shape == shape:
+        return grad
+    grad = grad.sum(tuple(range(grad.ndim - len(shape))))
+    return grad.sum(tuple(i for i, n in enumerate(shape) if n < grad.shape[i]), keepdims=True)
+
+
+# ---------------------------------------------------------------------- Gaussian, N(mean, e^log_var)
+
+
+@primitive
+def gaussian_log_prob(x, params):
+    """-1/2 sum_features (log 2 pi + log_var + e^2), e = (x - mean) / exp(log_var / 2)."""
+    mean, log_var = halves(params)
+    square = x - mean
+    square *= np.exp(-0.5 * log_var)
+    square *= square
+    square += log_var
+    square += LOG_2PI
+    square *= -0.5
+    return _sum_features(square)
+
+
+def _gaussian_log_prob_vjp(argnums, ans, args, kwargs):
+    x, params = args
+
+    def vjp(g):  # d/dmean = e / std = -d/dx,  d/dlog_var = (e^2 - 1) / 2
+        mean, log_var = halves(params)
+        g = g[..., None]
+        precision = np.exp(-0.5 * log_var)
+        e = (x - mean) * precision
+        mean_grad = e * precision
+        mean_grad *= g
+        if argnums == (0,):
+            return (_sum_to(-mean_grad, x.shape),)
+        e *= e
+        e -= 1
+        e *= 0.5
+        e *= g
+        grads = {0: lambda: -mean_grad, 1: lambda: _join(mean_grad, e)}
+        return tuple(_sum_to(grads[i](), args[i].shape) for i in argnums)
+
+    return vjp
+
+
+defvjp_argnums(gaussian_log_prob, _gaussian_log_prob_vjp)
+
+
+@primitive
+def gaussian_sample(params, eps):
+    """mean + exp(log_var / 2) eps."""
+    mean, log_var = halves(params)
+    x = np.exp(0.5 * log_var)
+    x = x * eps
+    x += mean
+    return x
+
+
+def _gaussian_sample_vjp(argnums, ans, args, kwargs):
+    params, eps = args
+
+    def vjp(g):  # d/dmean = 1,  d/dlog_var = std eps / 2,  d/deps = std
+        mean, log_var = halves(params)
+        grads = {
+            0: lambda: _join(g, g * (ans - mean) * 0.5),
+            1: lambda: g * np.exp(0.5 * log_var),
+        }
+        return tuple(_sum_to(grads[i](), args[i].shape) for i in argnums)
+
+    return vjp
+
+
+defvjp_argnums(gaussian_sample, _gaussian_sample_vjp)
+
+
+@primitive
+def gaussian_kl(params):
+    """KL[N(mean, e^log_var) || N(0, 1)] = 1/2 sum_features (e^log_var - 1 - log_var + mean^2)."""
+    mean, log_var = halves(params)
+    kl = np.expm1(log_var)  # e^log_var - 1 without cancellation near the prior
+    kl -= log_var
+    kl += mean * mean
+    kl *= 0.5
+    return _sum_features(kl)
+
+
+def _gaussian_kl_vjp(argnums, ans, args, kwargs):
+    mean, log_var = halves(args[0])
+    return lambda g: (_join(g[..., None] * mean, g[..., None] * (0.5 * np.expm1(log_var))),)
+
+
+defvjp_argnums(gaussian_kl, _gaussian_kl_vjp)
+
+# ------------------------------------------------------------------- categorical, softmax(logits)
+
+
+def softmax(logits):
+    """exp(logits) / sum exp(logits), and its logarithm; both (..., categories)."""
+    log_probs = logits - logits.max(-1, keepdims=True)
+    probs = np.exp(log_probs)
+    total = probs.sum(-1, keepdims=True)
+    probs /= total
+    log_probs -= np.log(total)
+    return probs, log_probs
+
+
+@primitive
+def categorical_log_prob(x, logits):
+    """sum_c x_c log softmax(logits)_c, x one-hot."""
+    return (x * softmax(logits)[1]).sum(-1)
+
+
+def _categorical_log_prob_vjp(argnums, ans, args, kwargs):
+    x, logits = args
+
+    def vjp(g):  # d/dlogits = x - probs (sum x = 1),  d/dx = log_probs
+        probs, log_probs = softmax(logits)
+        grads = {0: lambda: log_probs, 1: lambda: x - probs}
+        return tuple(_sum_to(g[..., None] * grads[i](), args[i].shape) for i in argnums)
+
+    return vjp
+
+
+defvjp_argnums(categorical_log_prob, _categorical_log_prob_vjp)
+
+
+@primitive
+def categorical_mean(logits, values):
+    """sum_c softmax(logits)_c values_c; logits (..., batch, C), values (C, ..., batch).
+
+    An axis of one that only the values have in front goes.
+    """
+    mean = (_categories_first(logits, values) * values).sum(0)
+    return mean[0] if mean.ndim > logits.ndim - 1 and len(mean) == 1 else mean
+
+
+def _categories_first(logits, values):
+    """softmax(logits) as (C, 1, ..., 1, ..., batch), with as many axes as the values."""
+    probs = np.moveaxis(softmax(logits)[0], -1, 0)
+    return probs.reshape(len(probs), *[1] * (values.ndim - probs.ndim), *probs.shape[1:])
+
+
+def _categorical_mean_vjp(argnums, ans, args, kwargs):
+    logits, values = args
+
+    def vjp(g):  # d/dlogits = probs (values - mean),  d/dvalues = probs
+        values_grad = g * _categories_first(logits, values)
+        grads = {
+            0: lambda: np.moveaxis(values_grad * (values - ans), 0, -1),
+            1: lambda: values_grad,
+        }
+        return tuple(_sum_to(grads[i](), args[i].shape) for i in argnums)
+
+    return vjp
+
+
+defvjp_argnums(categorical_mean, _categorical_mean_vjp)
+
+# ------------------------------------------------------------------------------- networks
+
+
+def mlp_size(sizes):
+    """Number of weights of a fully connected network with these layer sizes."""
+    return sum((i + 1) * o for i, o in zip(sizes[:-1], sizes[1:]))
+
+
+def init_mlp(rng, sizes):
+    """Flat float64 weights: N(0, 1 / inputs), and a last layer ten times smaller, without bias.
+
+    Small last layer: every network starts close to N(0, 1) whatever its input, that is, with almost
+    no information in the code.
+    """
+    layers = []
+    for inputs, outputs in zip(sizes[:-1], sizes[1:]):
+        weights = rng.standard_normal((outputs, inputs + 1))
+        weights[:, :-1] /= math.sqrt(inputs)
+        layers.append(weights)
+    layers[-1][:, :-1] *= 0.1
+    layers[-1][:, -1] = 0
+    return np.concatenate([weights.ravel() for weights in layers])
+
+
+def _layers(params, sizes, start):
+    """Views (..., outputs, inputs + 1) into the flat array; the bias is the last column."""
+    views = []
+    for inputs, outputs in zip(sizes[:-1], sizes[1:]):
+        stop = start + outputs * (inputs + 1)
+        shape = (*params.shape[:-1], outputs, inputs + 1)
+        views.append(params[..., start:stop].reshape(shape))
+        start = stop
+    return views
+
+
+def mlp(params, x, sizes, start=0):
+    """W_L tanh(... tanh(W_1 [x; 1]) ...; 1), a fully connected network with tanh hidden layers.
+
+    params (..., P) with this network's weights from `start` on, layer by layer, row by row, the bias
+    last in each row; x (..., batch, sizes[0]) -> (..., batch, sizes[-1]).
+    """
+    return _mlp(params, x, sizes, start, [])
+
+
+def _to_columns(x, lead, ones):
+    """(extra..., lead..., batch, features) -> (lead..., features, extra * batch).
+
+    Columns: a batch runs along contiguous memory, the bias is a row of ones and one product does a
+    whole layer. Axes in front of the models' are more batch: folded in, they cost one product too.
+    """
+    extra = max(x.ndim - 2 - lead, 0)
+    x = x.reshape(-1, *x.shape[extra:])
+    *shape, batch, features = x.shape[1:]
+    columns = np.empty((*shape, features + ones, len(x), batch), x.dtype)
+    columns[..., :features, :, :] = np.moveaxis(x, (0, -1), (-2, -3))
+    columns[..., features:, :, :] = 1
+    return columns.reshape(*shape, features + ones, -1)
+
+
+def _from_columns(columns, x):
+    """The inverse of `_to_columns` for an array x that had the same leading axes and batch."""
+    *shape, features, _ = columns.shape
+    extra = x.shape[: max(x.ndim - 2 - len(shape), 0)]
+    if not extra:
+        return columns.swapaxes(-1, -2)
+    columns = columns.reshape(*shape, features, -1, x.shape[-2])
+    x = np.moveaxis(columns, (-2, -3), (0, -1))
+    return x.reshape(*extra, *x.shape[1:])
+
+
+@primitive
+def _mlp(params, x, sizes, start, tape):
+    """`tape` comes in empty and takes each layer's input along for the way back."""
+    *hidden, last = _layers(params, sizes, start)
+    tape.append(_to_columns(x, params.ndim - 1, ones=1))
+    for weights in hidden:
+        shape = np.broadcast_shapes(weights.shape[:-2], tape[-1].shape[:-2])
+        column = np.empty((*shape, weights.shape[-2] + 1, tape[-1].shape[-1]), params.dtype)
+        inner = column[..., :-1, :]
+        np.matmul(weights, tape[-1], out=inner)
+        np.tanh(inner, out=inner)
+        column[..., -1, :] = 1
+        tape.append(column)
+    return _from_columns(last @ tape[-1], x)
+
+
+def _mlp_vjp(argnums, ans, args, kwargs):
+    params, x, sizes, start, tape = args
+
+    def vjp(g):  # per layer: d/dW = delta h^T,  d/dh = W^T delta,  d/d(tanh's input) = (1 - h^2) d/dh
+        delta = _to_columns(g, params.ndim - 1, ones=0)
+        grads = np.zeros_like(params)
+        layers = zip(_layers(params, sizes, start), _layers(grads, sizes, start), tape)
+        for weights, weights_grad, column in reversed(list(layers)):
+            weights_grad[...] = _sum_to(delta @ column.swapaxes(-1, -2), weights.shape)
+            if column is tape[0] and 1 not in argnums:
+                break
+            delta = weights[..., :-1].swapaxes(-1, -2) @ delta
+            if column is not tape[0]:
+                inner = column[..., :-1, :]
+                slope = inner * inner
+                np.subtract(1, slope, out=slope)
+                delta *= slope
+        else:
+            x_grad = _sum_to(_from_columns(delta, g), x.shape)
+        return tuple(grads if i == 0 else x_grad for i in argnums)
+
+    return vjp
+
+
+defvjp_argnums(_mlp, _mlp_vjp)
+
+# ------------------------------------------------------------------------------ optimisation
+
+
+def adam(grad, m, v, t, learning_rate):
+    """One step uphill of Adam (Kingma & Ba, 2015), t = 1, 2, ... -> (step, m, v); all like grad."""
+    m = m + 0.1 * (grad - m)
+    v = v + 0.001 * (grad * grad - v)
+    rate = learning_rate / (1 - 0.9**t)
+    return rate * m / (np.sqrt(v / (1 - 0.999**t)) + 1e-8), m, v
+
+
+def recycle_memory():
+    """Let the allocator keep the blocks that a training step frees (one line, worth a factor of 2).
+
+    glibc hands arrays above 128 KiB back to the system and fetches fresh pages for the next one,
+    until it has seen a larger block freed; so free one. Elsewhere this does nothing.
+    """
+    np.empty(1 << 24, np.uint8)
+
+
+# ------------------------------------------------------------------------------------- noise
+
+_LOGITS = np.linspace(-18, 0, 1153)
+_QUANTILES = np.array([NormalDist().inv_cdf(1 / (1 + math.exp(-t))) for t in _LOGITS])
+
+
+def normal_quantile(u):
+    """Inverse of the standard normal distribution function, to 2e-6 (for noise), |quantile| < 5.6."""
+    u = u - 0.5
+    tail = np.maximum(0.5 - np.abs(u), 1e-9)
+    return np.copysign(np.interp(np.log(tail / (1 - tail)), _LOGITS, _QUANTILES), u)
+
+
+def normal_lattice(rng, draws, n, dims):
+    """(draws, n, dims) standard normals; each draw spreads its n points evenly: a shifted lattice.
+
+    Coordinate 0 is i / n, coordinate 1 the golden ratio's multiples, both shifted at random: a point
+    is still uniform, but the n together leave no gaps. Further coordinates are shuffled among the
+    points (a Latin hypercube).
+    """
+    stride = np.array([1 / n, *[GOLDEN] * (dims - 1)])
+    u = np.arange(n)[:, None] * stride + rng.random((draws, 1, dims))
+    u[..., 2:] = rng.permuted(u[..., 2:], axis=1)
+    return normal_quantile(u % 1)
