@@ -26,6 +26,7 @@ from autograd import numpy as np
 from autograd.extend import Box
 
 import nets
+from quadrature import FAR, QuadratureError, integrate
 
 # ------------------------------------------------------------------ distributions: p, q and r
 
@@ -201,17 +202,17 @@ LIKELIHOODS = {"gaussian": (2, Gaussian.unpack), "categorical": (1, Categorical)
 
 
 def lagrangian(gap, multiplier):
-    """Weight on the bound, lambda + rho (M - bound): the slope of the augmented Lagrangian.
+    """lambda (bound - M) - rho/2 (bound - M)^2 and its slope in the bound; gap = M - bound, rho = 5.
 
-    While training, lambda itself rises with the gap M - bound, so that at the end the gap is zero
-    with whatever weight that takes: none, where the constraint costs no likelihood.
+    Added to the ELBO. While training, lambda itself rises with the gap, so that at the end the gap
+    is zero with whatever slope that takes: none where the constraint costs no likelihood.
     """
-    return multiplier + 5.0 * gap
+    return -(multiplier + 2.5 * gap) * gap, multiplier + 5.0 * gap
 
 
-def penalty(gap, multiplier):
-    """Weight on the bound, C sign(M - bound): the slope of the penalty -C |bound - M|."""
-    return 10.0 * onp.sign(gap)
+def penalty(gap, multiplier=0.0):
+    """-C |bound - M| and its slope in the bound; gap = M - bound, C = 10. Added to the ELBO."""
+    return -10.0 * onp.abs(gap), 10.0 * onp.sign(gap)
 
 
 METHODS = {"lagrangian": lagrangian, "penalty": penalty}
@@ -400,7 +401,7 @@ def _train(models, sample, steps, batch, learning_rate, dtype, report):
         # the decoder goes up ELBO + weight * bound; encoder and auxiliary each tighten their own bound
         target = targets * min(1, step / (_RAMP * steps))
         gap = onp.where(constrained, target - bound, 0)
-        weight = METHODS[models.method](gap, multiplier)
+        _, weight = METHODS[models.method](gap, multiplier)
         if step >= _RAMP * steps:
             multiplier = onp.clip(multiplier + 0.1 * gap, -5, 5)
         weights = onp.stack([weight, onp.ones_like(weight), onp.ones_like(weight)], -1).astype(dtype)
@@ -441,10 +442,6 @@ def _systematic(data, rng, n):
 
 
 # ------------------------------------------------------- exact values, for a one-dimensional code
-
-
-class QuadratureError(ValueError):
-    """An exact value could not be had to the tolerance asked for."""
 
 
 def exact_log_likelihood(decoder, x, tol=1e-8, with_error=False):
@@ -533,7 +530,7 @@ def _posterior(decoder, x, values, tol, negligible=-onp.inf):
 
         # beyond this reach even the highest log p(x|z) leaves the integrand e^-FAR below its peak
         peak = max(onp.min(onp.max(integrand(_SCAN)[0], -1)), negligible)
-        reach = onp.sqrt(2 * max(_FAR + highest - peak, 0))
+        reach = onp.sqrt(2 * max(FAR + highest - peak, 0))
         blocks.append(integrate(integrand, _code_edges(reach), tol, negligible))
     return [onp.concatenate(parts, -1) for parts in zip(*blocks)]
 
@@ -587,74 +584,8 @@ def _checked(name, value, error, tol, with_error):
     return (value, error) if with_error else value
 
 
-# Quadrature: Clenshaw-Curtis on panels. The 33 points of a panel contain the 17 of twice the step,
-# and the difference of the two sums is the error. A panel is halved until that is small AND nothing
-# can hide between its points: where the logarithm of the integrand varies by tens of nats, a peak may
-# stand between two points that both look negligible.
-
-_FAR = 40.0  # nats below the peak, where e^-40 = 4e-18 cannot change a sum of doubles
 _BLOCK = 64  # rows (values of x) integrated together
 _SCAN = onp.concatenate([onp.linspace(-9, 9, 289), [-100, -50, -20, 20, 50, 100]])[:, None]
-
-
-def _clenshaw_curtis(n):
-    """n + 1 points in [-1, 1] and their weights."""
-    k, j = onp.arange(n + 1), onp.arange(1, n // 2 + 1)
-    b = onp.where(j == n // 2, 1, 2) / (4 * j**2 - 1)
-    weights = (2 - 2 * onp.cos(2 * onp.pi * onp.outer(k, j) / n) @ b) / n
-    weights[[0, n]] /= 2
-    return -onp.cos(onp.pi * k / n), weights
-
-
-_POINTS, _FINE = _clenshaw_curtis(32)
-_RULE = onp.stack([_FINE, _FINE], -1)  # (point, (sum, sum - sum of twice the step))
-_RULE[::2, 1] -= _clenshaw_curtis(16)[1]
-
-
-def integrate(integrand, edges, tol, negligible=-onp.inf):
-    """log integral w dt and the means of some values under w: (log w, values) = integrand(t).
-
-    t (points, 1) -> log w (..., points), values a tuple of such arrays; the first panels lie between
-    the edges -> log mass (...), means (values, ...), and their errors (1 + values, ...), the log
-    mass's first. QuadratureError if it takes too many points.
-    """
-    edges = onp.asarray(edges, float)
-    todo = onp.stack([edges[:-1], edges[1:]])  # panels: lower and upper ends
-    shortest = 1e-13 * (edges[-1] - edges[0])
-    scale, sums, errors, evaluated, room = -onp.inf, 0.0, 0.0, 0, 1024
-    while todo.size:
-        (low, high), todo = todo[:, :room], todo[:, room:]
-        points = ((low + high)[:, None] + (high - low)[:, None] * _POINTS) / 2
-        log_w, values = integrand(points.reshape(-1, 1))
-        log_w = log_w.reshape(*log_w.shape[:-1], *points.shape)  # (..., panel, point)
-        top, bottom = log_w.max(-1), log_w.min(-1)
-        # all sums are kept relative to e^scale, the highest point so far
-        old, scale = scale, onp.maximum(scale, top.max(-1))
-        sums, errors = sums * onp.exp(old - scale), errors * onp.exp(old - scale)
-        w = onp.exp(log_w - scale[..., None, None])
-        parts = onp.stack([w @ _RULE, *((w * v.reshape(w.shape)) @ _RULE for v in values)])
-        parts *= (high - low)[:, None] / 2  # (1 + values, ..., panel, 2)
-        part, error = parts[..., 0], onp.abs(parts[..., 1])
-        # what rounding leaves of a sum, and of an exponent that is large itself
-        rounding = (4e-15 + 1e-15 * onp.abs(top)) * onp.abs(part)
-        total = (sums[0] if evaluated else 0) + part[0].sum(-1)
-        total = total + onp.exp(onp.minimum(negligible - scale, 700))
-        unresolved = (error > tol / 64 * total[..., None] + rounding).any(0)
-        unresolved |= (top - bottom > 60) & (2 * top - bottom > scale[..., None] - _FAR)
-        split = unresolved.any(tuple(range(unresolved.ndim - 1))) & (high - low > shortest)
-        sums = sums + part[..., ~split].sum(-1)
-        errors = errors + onp.maximum(error, rounding)[..., ~split].sum(-1)
-        middle = (low + high)[split] / 2
-        low, high = onp.append(low[split], middle), onp.append(middle, high[split])
-        todo = onp.concatenate([todo, [low, high]], -1)
-        evaluated += w.size
-        room = max(1, 2**20 * points.size // (33 * w.size))  # keeps w at 2^20 doubles
-        if evaluated > 2**27:
-            raise QuadratureError(f"not resolved to tol={tol:.1e} by {evaluated} points")
-    mass = onp.maximum(sums[0], 1e-300)
-    means = sums[1:] / mass
-    errors[1:] += onp.abs(means) * errors[0]
-    return scale + onp.log(mass), means, onp.where(sums[0] > 0, errors / mass, 1e300)
 
 
 def _code_edges(reach):
