@@ -396,7 +396,7 @@ def _train(models, sample, steps, batch, learning_rate, dtype, report):
         elbo_grad = elbo_vjp(mean)
         bound_vjp, bounds = make_vjp(bound_of)(params)
         bound_grad = bound_vjp(mean)
-        bound = bounds.mean(-1)
+        bound = bounds.sum(-1) / batch
 
         # the decoder goes up ELBO + weight * bound; encoder and auxiliary each tighten their own bound
         target = targets * min(1, step / (_RAMP * steps))
@@ -415,7 +415,7 @@ def _train(models, sample, steps, batch, learning_rate, dtype, report):
         finite = onp.isfinite(moved).all(-1)
         diverged[~finite & (diverged < 0)] = step
         params = onp.where((diverged < 0)[:, None], moved, params)
-        for name, value in zip(names, (target, bound, elbos.mean(-1), multiplier)):
+        for name, value in zip(names, (target, bound, elbos.sum(-1) / batch, multiplier)):
             history[name][:, step] = value
     return replace(models, params=params, diverged=diverged, history=history)
 

@@ -238,68 +238,68 @@ def mlp(params, x, sizes, start=0):
     return _mlp(params, x, sizes, start, [])
 
 
-def _to_columns(x, lead, ones):
-    """(extra..., lead..., batch, features) -> (lead..., features, extra * batch).
+def _fold(x, lead):
+    """(extra..., lead..., batch, features) -> (lead..., extra * batch, features).
 
-    Columns: a batch runs along contiguous memory, the bias is a row of ones and one product does a
-    whole layer. Axes in front of the models' are more batch: folded in, they cost one product too.
+    Axes in front of the models' are more batch: folded in, one product per layer serves them all.
     """
-    extra = max(x.ndim - 2 - lead, 0)
-    x = x.reshape(-1, *x.shape[extra:])
-    *shape, batch, features = x.shape[1:]
-    columns = np.empty((*shape, features + ones, len(x), batch), x.dtype)
-    columns[..., :features, :, :] = np.moveaxis(x, (0, -1), (-2, -3))
-    columns[..., features:, :, :] = 1
-    return columns.reshape(*shape, features + ones, -1)
+    extra = x.ndim - 2 - lead
+    if extra <= 0:
+        return x
+    x = np.moveaxis(x.reshape(-1, *x.shape[extra:]), 0, -3)
+    return x.reshape(*x.shape[:-3], -1, x.shape[-1])
 
 
-def _from_columns(columns, x):
-    """The inverse of `_to_columns` for an array x that had the same leading axes and batch."""
-    *shape, features, _ = columns.shape
-    extra = x.shape[: max(x.ndim - 2 - len(shape), 0)]
-    if not extra:
-        return columns.swapaxes(-1, -2)
-    columns = columns.reshape(*shape, features, -1, x.shape[-2])
-    x = np.moveaxis(columns, (-2, -3), (0, -1))
-    return x.reshape(*extra, *x.shape[1:])
+def _unfold(y, shape):
+    """The inverse of `_fold` for an array that had this shape, but for features (and broadcasting)."""
+    extra = len(shape) - y.ndim
+    if extra <= 0:
+        return y
+    y = y.reshape(*y.shape[:-2], -1, shape[-2], y.shape[-1])
+    return np.moveaxis(y, -3, 0).reshape(*shape[:extra], *y.shape[:-3], *y.shape[-2:])
 
 
 @primitive
 def _mlp(params, x, sizes, start, tape):
-    """`tape` comes in empty and takes each layer's input along for the way back."""
+    """`tape` comes in empty and takes the input of each layer along for the way back.
+
+    Inputs are columns, (..., features + 1, batch): the batch runs along contiguous memory, the bias
+    is the weight of a row of ones, and one matrix product does a whole layer.
+    """
     *hidden, last = _layers(params, sizes, start)
-    tape.append(_to_columns(x, params.ndim - 1, ones=1))
+    folded = _fold(x, params.ndim - 1).swapaxes(-1, -2)
+    column = np.empty((*folded.shape[:-2], sizes[0] + 1, folded.shape[-1]), folded.dtype)
+    column[..., :-1, :], column[..., -1, :] = folded, 1
+    tape.append(column)
     for weights in hidden:
-        shape = np.broadcast_shapes(weights.shape[:-2], tape[-1].shape[:-2])
-        column = np.empty((*shape, weights.shape[-2] + 1, tape[-1].shape[-1]), params.dtype)
-        inner = column[..., :-1, :]
-        np.matmul(weights, tape[-1], out=inner)
-        np.tanh(inner, out=inner)
+        lead = np.broadcast_shapes(weights.shape[:-2], column.shape[:-2])
+        dtype = np.result_type(weights, column)
+        inner = np.matmul(weights, column)
+        column = np.empty((*lead, weights.shape[-2] + 1, column.shape[-1]), dtype)
+        np.tanh(inner, out=column[..., :-1, :])
         column[..., -1, :] = 1
         tape.append(column)
-    return _from_columns(last @ tape[-1], x)
+    return _unfold((last @ column).swapaxes(-1, -2), x.shape)
 
 
 def _mlp_vjp(argnums, ans, args, kwargs):
     params, x, sizes, start, tape = args
 
     def vjp(g):  # per layer: d/dW = delta h^T,  d/dh = W^T delta,  d/d(tanh's input) = (1 - h^2) d/dh
-        delta = _to_columns(g, params.ndim - 1, ones=0)
+        delta = _fold(g, params.ndim - 1).swapaxes(-1, -2)
         grads = np.zeros_like(params)
         layers = zip(_layers(params, sizes, start), _layers(grads, sizes, start), tape)
         for weights, weights_grad, column in reversed(list(layers)):
             weights_grad[...] = _sum_to(delta @ column.swapaxes(-1, -2), weights.shape)
             if column is tape[0] and 1 not in argnums:
-                break
+                return (grads,)
             delta = weights[..., :-1].swapaxes(-1, -2) @ delta
             if column is not tape[0]:
-                inner = column[..., :-1, :]
-                slope = inner * inner
-                np.subtract(1, slope, out=slope)
-                delta *= slope
-        else:
-            x_grad = _sum_to(_from_columns(delta, g), x.shape)
-        return tuple(grads if i == 0 else x_grad for i in argnums)
+                h = column[..., :-1, :]
+                slope = h * h
+                delta *= np.subtract(1, slope, out=slope)
+        x_grad = _sum_to(_unfold(delta.swapaxes(-1, -2), g.shape), x.shape)
+        return tuple((grads, x_grad)[i] for i in argnums)
 
     return vjp
 
@@ -343,10 +343,12 @@ def normal_lattice(rng, draws, n, dims):
     """(draws, n, dims) standard normals; each draw spreads its n points evenly: a shifted lattice.
 
     Coordinate 0 is i / n, coordinate 1 the golden ratio's multiples, both shifted at random: a point
-    is still uniform, but the n together leave no gaps. Further coordinates are shuffled among the
-    points (a Latin hypercube).
+    is still uniform, but the n together leave no gaps. The draws share the shifts out evenly too, so
+    that errors of one make up for those of another. Further coordinates are shuffled among the points
+    (a Latin hypercube).
     """
     stride = np.array([1 / n, *[GOLDEN] * (dims - 1)])
-    u = np.arange(n)[:, None] * stride + rng.random((draws, 1, dims))
+    shift = rng.permuted(np.tile(np.arange(draws)[:, None], dims), axis=0) + rng.random(dims)
+    u = np.arange(n)[:, None] * stride + shift[:, None] / draws
     u[..., 2:] = rng.permuted(u[..., 2:], axis=1)
     return normal_quantile(u % 1)
