@@ -191,37 +191,45 @@ def label(target):
     return "none" if math.isnan(target) else f"{target:.4g}"
 
 
+def by_target(rows):
+    """{label: rows}, in the order of the targets."""
+    groups = {}
+    for row in rows:
+        groups.setdefault(label(row["target"]), []).append(row)
+    return groups
+
+
 def table(rows, optimum):
-    """One line per target: mean over seeds, ± half the range where there are several."""
-    lines = [["target", "information", "infomax bound", "log-likelihood", "of optimum", "ELBO", "reached"]]
-    for target in dict.fromkeys(label(row["target"]) for row in rows):
-        group = [row for row in rows if label(row["target"]) == target]
-        cells = [target]
-        for name in ("information", "infomax_bound", "log_likelihood", "short", "elbo"):
-            values = np.array([row.get(name, row["log_likelihood"] - optimum) for row in group])
-            cells.append(f"{values.mean():.4f} ± {np.ptp(values) / 2:.4f}")
-        lines.append([*cells, f"{sum(row['reached'] for row in group)} of {len(group)}"])
+    """One line per target: mean over seeds, ± half their range."""
+    heads = ["information", "infomax bound", "log-likelihood", "below optimum", "ELBO"]
+    lines = [["target", *heads, "reached"]]
+    for name, group in by_target(rows).items():
+        log_p = np.array([row["log_likelihood"] for row in group])
+        columns = [[row[name] for row in group] for name in ("information", "infomax_bound")]
+        columns += [log_p, optimum - log_p, [row["elbo"] for row in group]]
+        cells = [f"{np.mean(c).round(4) + 0:.4f} ± {np.ptp(c) / 2:.4f}" for c in columns]
+        lines.append([name, *cells, f"{sum(row['reached'] for row in group)} of {len(group)}"])
     widths = [max(map(len, column)) for column in zip(*lines)]
     return "\n".join("  ".join(c.rjust(w) for c, w in zip(line, widths)) for line in lines)
 
 
-def warnings(rows, experiment):
-    """What was wanted and not reached, and why, in plain words."""
-    for target in dict.fromkeys(row["target"] for row in rows if not row["reached"]):
-        group = [row for row in rows if row["target"] is target or row["target"] == target]
+def shortfalls(rows, ceiling):
+    """For each target that some model did not reach: what was wanted, what was had, and why."""
+    for name, group in by_target(rows).items():
         missed = [row for row in group if not row["reached"]]
-        best = max(group, key=lambda row: row["infomax_bound"])
-        text = (
-            f"target {label(target)}: {len(missed)} of {len(group)} models did not reach it; "
-            f"best certified (infomax bound) {best['infomax_bound']:.4f}, "
-            f"exact information there {best['information']:.4f} nats."
+        if not missed:
+            continue
+        best = max(missed, key=lambda row: row["infomax_bound"])
+        yield (
+            f"WARNING: target {name} was not reached by {len(missed)} of {len(group)} models; best of "
+            f"these: certified (infomax bound) {best['infomax_bound']:.4f}, exact information "
+            f"{best['information']:.4f} nats."
         )
-        if target > experiment.ceiling:
-            text += (
-                f"\n  Why: with this data a Gaussian r(z|x) cannot certify more than "
-                f"{experiment.ceiling:.4f} nats, whatever the information is."
+        if best["target"] > ceiling:
+            yield (
+                f"  Why: r(z|x) is Gaussian, and no Gaussian can certify more than {ceiling:.4f} "
+                f"nats on this data, whatever the information is."
             )
-        yield text
 
 
 def write_metrics(rows, path):
@@ -359,8 +367,8 @@ def main(arguments=None):
         print("\r" + " " * 70 + "\r", end="", file=sys.stderr)
     rows = [evaluate(fit[k], experiment) for k in range(len(fit))]
     print(table(rows, experiment.optimum))
-    for text in warnings(rows, experiment):
-        print(text)
+    for line in shortfalls(rows, experiment.ceiling):
+        print(line)
 
     folder = options.out / options.name
     folder.mkdir(parents=True, exist_ok=True)

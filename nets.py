@@ -235,6 +235,8 @@ def mlp(params, x, sizes, start=0):
     params (..., P) with this network's weights from `start` on, layer by layer, row by row, the bias
     last in each row; x (..., batch, sizes[0]) -> (..., batch, sizes[-1]).
     """
+    if x.ndim < 2 or x.shape[-1] != sizes[0]:
+        raise ValueError(f"a network of {sizes[0]} inputs got an array of shape {x.shape}")
     return _mlp(params, x, sizes, start, [])
 
 

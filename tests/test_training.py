@@ -1,0 +1,105 @@
+"""Training: reproducible, lands near M, models do not touch each other, files round-trip."""
+import numpy as np
+import pytest
+
+import mae
+import nets
+from experiments import TEN, standard_normal
+
+
+def train(information=(1.0,), data=standard_normal, **settings):
+    return mae.fit(data, information=information, **{"steps": 60, "batch": 32} | settings)
+
+
+def same(a, b):
+    return a.params.tobytes() == b.params.tobytes()
+
+
+@pytest.mark.parametrize("method", mae.METHODS)
+def test_a_short_run_lands_near_its_targets(method):
+    fit = train((None, 0.5, 1.0), steps=600, batch=64, method=method)
+    information = mae.exact_mutual_information(fit.decoder)
+    bound = mae.exact_infomax_bound(fit.decoder, fit.auxiliary)
+    assert information[0] < 0.02
+    np.testing.assert_allclose(information[1:], [0.5, 1.0], atol=0.06)
+    np.testing.assert_allclose(bound[1:], [0.5, 1.0], atol=0.04)
+
+
+def test_a_short_categorical_run_lands_near_its_target():
+    fit = train((1.0,), TEN, likelihood="categorical", steps=800, batch=64)
+    np.testing.assert_allclose(mae.exact_mutual_information(fit.decoder), 1.0, atol=0.05)
+    log_p = mae.exact_log_likelihood(fit.decoder, TEN)
+    np.testing.assert_allclose(log_p.mean(), -np.log(10), atol=0.01)
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not():
+    assert same(train(seed=3), train(seed=3))
+    assert not same(train(seed=3), train(seed=4))
+
+
+def test_progress_does_not_change_training():
+    calls = []
+    assert same(train(), train(progress=lambda *call: calls.append(call)))
+    assert calls[0][0] == 0 and all(np.isfinite(gap) for _, gap in calls)
+
+
+def test_a_model_is_the_same_alone_and_in_company():
+    together = train((None, 0.4, 2.0), seeds=20)  # more than one shard
+    alone = train((0.4,), seed=7)
+    assert (together.targets[27], together.seeds[27]) == (0.4, 7)
+    assert same(together[27], alone[0])
+
+
+def test_targets_come_before_seeds_and_the_history_ends_at_the_target():
+    fit = train((None, 0.5), seeds=2, seed=5)
+    np.testing.assert_array_equal(fit.targets, [np.nan, np.nan, 0.5, 0.5])
+    np.testing.assert_array_equal(fit.seeds, [5, 6, 5, 6])
+    np.testing.assert_array_equal(fit.history["target"][2:, -1], 0.5)
+    assert all(values.shape == (4, 60) for values in fit.history.values())
+
+
+def test_a_model_that_diverges_is_frozen_and_the_others_do_not_notice():
+    def data(rng, n):  # seed 1 gets data that no float32 holds
+        x = standard_normal(rng, n)
+        return x * np.where(rng.bit_generator.seed_seq.entropy == 1, 1e30, 1)
+
+    fit = train((1.0,), data, seeds=2)
+    assert fit.diverged[1] >= 0 and np.isfinite(fit.params).all()
+    assert fit.diverged[0] == -1 and same(fit[0], train((1.0,))[0])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_dtype_of_training(dtype):
+    fit = train(dtype=dtype)
+    assert fit.params.dtype == dtype
+    assert fit.decoder(np.zeros((2, 1))).mean.dtype == np.float64
+
+
+def test_a_code_of_two_dimensions_trains_but_has_no_exact_values():
+    fit = train((0.5,), lambda rng, n: rng.standard_normal((n, 3)), latent=2)
+    assert fit.decoder(np.zeros((4, 2))).mean.shape == (1, 4, 3)
+    with pytest.raises(ValueError, match="one-dimensional code"):
+        mae.exact_mutual_information(fit.decoder)
+
+
+def test_rows_of_an_array_come_equally_often():
+    counts = mae._systematic(TEN, np.random.default_rng(0), 64).sum(0)
+    assert set(counts) <= {6, 7} and counts.sum() == 64
+
+
+def test_saving_and_loading_gives_the_same_fit(tmp_path):
+    fit = train((None, 0.5))
+    fit.save(tmp_path / "models.npz")
+    again = mae.load(tmp_path / "models.npz")
+    x = np.linspace(-2, 2, 5)[:, None]
+    for name in ("decoder", "encoder", "auxiliary"):
+        np.testing.assert_array_equal(getattr(again, name)(x).mean, getattr(fit, name)(x).mean)
+    np.testing.assert_array_equal(again.targets, fit.targets)
+    np.testing.assert_array_equal(again.history["elbo"], fit.history["elbo"])
+    assert again.method == fit.method
+
+
+def test_the_first_networks_hold_almost_no_information():
+    fit = train((None,), seeds=8, steps=1, learning_rate=0.0)
+    assert (mae.exact_mutual_information(fit.decoder) < 0.01).all()
+    assert fit.params.shape[1] == 3 * nets.mlp_size((1, 16, 2))
