@@ -155,3 +155,11 @@ def bars(name, rows):
         assert (row["reached"] == "true") == (row["target"] != str(math.log(10)))
         if name == "split-normal":
             assert float(row["elbo"]) >= optimum - 0.015
+
+
+def test_the_pytorch_example_of_the_readme_holds():
+    torch = pytest.importorskip("torch", reason="the README's PyTorch example needs torch")
+    torch.manual_seed(0)
+    example = next(b for b in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "torch" in b)
+    assert len(example.splitlines()) <= 25 and example.count("assert_allclose") == 3
+    exec(example, {})
