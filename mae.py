@@ -116,7 +116,10 @@ class Categorical:
     def __init__(self, logits):
         self.params = _array("logits", logits)
 
-    unpack = classmethod(lambda cls, params: cls(params))
+    @classmethod
+    def unpack(cls, params):
+        """From one array (..., batch, C): what a network puts out."""
+        return cls(params)
 
     @property
     def shape(self):
@@ -198,7 +201,7 @@ def _returned(name, function, argument, value, kinds=(Gaussian, Categorical)):
 # ------------------------------------------------------------- maximise ELBO subject to bound = M
 
 # likelihood -> outputs of the decoder's network per feature of x, and the distribution they mean
-LIKELIHOODS = {"gaussian": (2, Gaussian.unpack), "categorical": (1, Categorical)}
+LIKELIHOODS = {"gaussian": (2, Gaussian.unpack), "categorical": (1, Categorical.unpack)}
 
 
 def lagrangian(gap, multiplier):
@@ -430,7 +433,8 @@ def _draw(models, sample, rng, batch):
     half = -(-batch // 2)
     x = sample(rng, _CHUNK * half).reshape(half, _CHUNK, -1).swapaxes(0, 1)
     eps_z = nets.normal_lattice(rng, _CHUNK, half, 1 + models.latent)[..., 1:]
-    noise = nets.normal_lattice(rng, _CHUNK, half, models.latent + x.shape[-1])
+    sampled = models.features if models.likelihood == "gaussian" else 0  # a discrete x is summed over
+    noise = nets.normal_lattice(rng, _CHUNK, half, models.latent + sampled)
     z, eps_x = noise[..., : models.latent], noise[..., models.latent :]
     twice = lambda a, sign: onp.concatenate([a, sign * a], 1)[:, :batch]
     return twice(x, 1), twice(eps_z, -1), twice(z, 1), twice(eps_x, -1)
@@ -589,23 +593,28 @@ _SCAN = onp.concatenate([onp.linspace(-9, 9, 289), [-100, -50, -20, 20, 50, 100]
 
 
 def _code_edges(reach):
-    """Panel ends for an integral over z: of length one around the prior, longer further out."""
+    """Panel ends for an integral over z: close where the prior is, longer further out."""
     if not reach < 1e9:
         raise QuadratureError(f"codes as far out as {reach:.1e} would matter")
-    ends = list(range(9))
-    while ends[-1] < reach or len(ends) < 10:
+    ends = [0, 1, 2, 3, 4, 5.5, 7.5, 10]
+    while ends[-1] < reach:
         ends.append(ends[-1] * 1.25)
     return onp.concatenate([-onp.array(ends[:0:-1]), ends])
 
 
 def _data_edges(p):
     """Panel ends for an integral over x ~ p(x|z), p at the codes _SCAN: none skips a narrow part."""
-    center, width = p.mean.ravel(), onp.exp(0.5 * p.log_var.ravel())
-    center, width = onp.concatenate([center + k * width for k in (-10, 0, 10)]), onp.tile(width, 3)
-    order = onp.argsort(center)
-    ends, last = [center[order[0]]], width[order[0]]
-    for end, width in zip(center[order], width[order]):
-        if end - ends[-1] >= 16 * min(width, last):
-            ends.append(end)
+    mean, width = p.mean.ravel(), onp.exp(0.5 * p.log_var.ravel())
+    low, high = (mean - 10 * width).min(), (mean + 10 * width).max()
+    even = onp.linspace(low, high, 7)
+    ends = onp.concatenate([mean - 10 * width, mean, mean + 10 * width, even])
+    widths = onp.concatenate([width, width, width, high - low + 0 * even])
+    order = onp.argsort(ends)
+    ends, widths, longest = ends[order], widths[order], even[1] - even[0]
+    chosen, last = [ends[0]], widths[0]
+    for end, width in zip(ends, widths):  # a panel's 33 points stand at most 1.6 widths apart
+        if end - chosen[-1] >= min(32 * width, 32 * last, longest):
+            chosen.append(end)
             last = width
-    return onp.append(ends, center[order[-1]] + 1e-9 * width)
+    chosen[-1] = ends[-1]
+    return chosen

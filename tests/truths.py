@@ -27,8 +27,8 @@ def fine_grid(low, high, panels, near=(), smallest=1e-6):
 
 def uniform_grid(low, high, step):
     """Points and log-weights of the trapezoidal rule; the ends are where nothing is left."""
-    points = np.linspace(low, high, 2 * math.ceil((high - low) / step / 2) + 1)
-    return points, np.full(points.shape, math.log(points[1] - points[0]))
+    steps = 2 * math.ceil((high - low) / step / 2)
+    return np.linspace(low, high, steps + 1), np.full(steps + 1, math.log((high - low) / steps))
 
 
 def conditional_table(decoder, z, x):
