@@ -26,7 +26,7 @@ from autograd import numpy as np
 from autograd.extend import Box
 
 import nets
-from quadrature import FAR, QuadratureError, integrate
+from quadrature import FAR, QuadratureError, code_edges, data_edges, integrate, sharp_turns
 
 # ------------------------------------------------------------------ distributions: p, q and r
 
@@ -64,7 +64,9 @@ class Gaussian:
 
     def __init__(self, mean, log_var):
         mean = _array("mean", mean)
-        log_var = _array("log_var", log_var if onp.ndim(log_var) else onp.full((1, 1), log_var))
+        if onp.ndim(log_var) == 0:
+            log_var = onp.full((1, 1), log_var, mean.dtype)
+        log_var = _array("log_var", log_var)
         if log_var.shape[-2:] != (1, 1):
             _check_fit("log_var", log_var.shape, "mean", mean.shape)
         mean, log_var = mean + 0 * log_var, log_var + 0 * mean  # broadcast, on the tape as well
@@ -450,7 +452,8 @@ def _systematic(data, rng, n):
 
 def exact_log_likelihood(decoder, x, tol=1e-8, with_error=False):
     """log p(x) = log integral N(z; 0, 1) p(x|z) dz; x (..., batch, features) -> (..., batch), nats."""
-    log_p, _, error = _posterior(decoder, _float64("x", x), lambda x: lambda z, log_p_x: (), tol)
+    nothing = lambda x: lambda z, log_p_x: ()
+    log_p, _, error = _posterior(decoder, _float64("x", x), nothing, tol, _survey(decoder)[1:])
     return _checked("exact_log_likelihood", log_p, error[0], tol, with_error)
 
 
@@ -475,9 +478,8 @@ def exact_elbo(encoder, decoder, x, tol=1e-8, with_error=False):
     """E_{z ~ q(z|x)} log p(x|z) - KL[q(z|x) || N(0, 1)] -> (..., batch), nats. Poster: ELBO."""
     x = _float64("x", x)
     q = _code("encoder", encoder, x)
-    (log_p,), error = _code_means(
-        q, lambda z, log_q: (_log_prob_table(_at_codes(decoder, z), x).swapaxes(-1, -2),), tol
-    )
+    log_p_x = lambda z, log_q: (_log_prob_table(_at_codes(decoder, z), x).swapaxes(-1, -2),)
+    (log_p,), error = _code_means(q, log_p_x, tol, _survey(decoder)[2])
     return _checked("exact_elbo", log_p - q.kl(), error, tol, with_error)
 
 
@@ -497,10 +499,10 @@ def _joint_means(decoder, values, tol):
     """Means over z, x ~ p(z) p(x|z) of log p(x) and of values(x)(z, log p(x|z)); and their error."""
 
     def given(x):  # log p(x), and as functions of x alone: log p(x), E_{z|x} values, their error
-        log_p, means, error = _posterior(decoder, x, values, tol, negligible=-70.0)
+        log_p, means, error = _posterior(decoder, x, values, tol, survey, negligible=-70.0)
         return log_p, (log_p, *means, error.sum(0))
 
-    p = _at_codes(decoder, _SCAN)
+    p, *survey = _survey(decoder)
     if isinstance(p, Categorical):
         log_p, values_of_x = given(onp.eye(p.shape[-1]))
         *means, error = (onp.sum(onp.exp(log_p) * value, -1) for value in values_of_x)
@@ -510,19 +512,17 @@ def _joint_means(decoder, values, tol):
             f"the decoder's x has {p.shape[-1]} features; an exact average over a Gaussian x needs "
             f"one (log p(x), the ELBO and the sampled bounds have no such limit)"
         )
-    edges = _data_edges(_at_codes(decoder, _SCAN[:289]))
-    log_mass, (*means, inner), (_, *errors) = integrate(given, edges, tol)
+    log_mass, (*means, inner), (_, *errors) = integrate(given, data_edges(p.mean, onp.exp(0.5 * p.log_var)), tol)
     missed = onp.abs(onp.expm1(log_mass))  # p(x) has mass 1: this much of it was not seen
     return means, inner + sum(errors) + missed * (1 + sum(onp.abs(mean) for mean in means))
 
 
-def _posterior(decoder, x, values, tol, negligible=-onp.inf):
+def _posterior(decoder, x, values, tol, survey, negligible=-onp.inf):
     """log p(x) (..., batch), means of values(x)(z, log p(x|z)) over p(z|x), errors of all these.
 
     Where log p(x) < negligible the errors are those of p(x) relative to exp(negligible).
     """
-    p = _at_codes(decoder, _SCAN)
-    highest = onp.max(p.log_prob(p.mean)) if isinstance(p, Gaussian) else 0.0  # log p(x|z) anywhere
+    highest, turns = survey
     blocks = []
     for rows in range(0, x.shape[-2], _BLOCK):  # neighbours in x share their panels
         block = x[..., rows : rows + _BLOCK, :]
@@ -533,13 +533,13 @@ def _posterior(decoder, x, values, tol, negligible=-onp.inf):
             return log_p_x - 0.5 * (z[:, 0] ** 2 + nets.LOG_2PI), value(z, log_p_x)
 
         # beyond this reach even the highest log p(x|z) leaves the integrand e^-FAR below its peak
-        peak = max(onp.min(onp.max(integrand(_SCAN)[0], -1)), negligible)
+        peak = max(onp.min(onp.max(integrand(_CODES[::100])[0], -1)), negligible)
         reach = onp.sqrt(2 * max(FAR + highest - peak, 0))
-        blocks.append(integrate(integrand, _code_edges(reach), tol, negligible))
+        blocks.append(integrate(integrand, code_edges(reach, turns), tol, negligible))
     return [onp.concatenate(parts, -1) for parts in zip(*blocks)]
 
 
-def _code_means(q, values, tol):
+def _code_means(q, values, tol, turns=()):
     """Means (..., batch) of values(z, log q(z|x)) over z ~ q(z|x), and their error."""
 
     def integrand(z):
@@ -547,7 +547,7 @@ def _code_means(q, values, tol):
         return log_q, values(z, log_q)
 
     reach = onp.max(onp.abs(q.mean) + 10 * onp.exp(0.5 * q.log_var))
-    log_mass, means, (_, *errors) = integrate(integrand, _code_edges(reach), tol)
+    log_mass, means, (_, *errors) = integrate(integrand, code_edges(reach, turns), tol)
     missed = onp.abs(onp.expm1(log_mass))  # q(z|x) has mass 1
     return means, sum(errors) + missed * (1 + sum(onp.abs(mean) for mean in means))
 
@@ -559,7 +559,9 @@ def _log_prob_table(p, points):
 
 def _at_codes(decoder, z):
     try:
-        return _returned("decoder", decoder, "z", z)
+        p = _returned("decoder", decoder, "z", z)
+        # one distribution for every code is welcome too
+        return p.unpack(onp.broadcast_to(p.params, (*p.shape[:-2], len(z), p.params.shape[-1])))
     except (ValueError, IndexError) as error:
         raise ValueError(
             f"the decoder does not take codes of shape {z.shape} ({error}); exact values are for a "
@@ -589,32 +591,20 @@ def _checked(name, value, error, tol, with_error):
 
 
 _BLOCK = 64  # rows (values of x) integrated together
-_SCAN = onp.concatenate([onp.linspace(-9, 9, 289), [-100, -50, -20, 20, 50, 100]])[:, None]
+_CODES = onp.linspace(-9, 9, 3601)[:, None]
+_FAR_CODES = onp.array([-100.0, -50, -20, -12, 12, 20, 50, 100])[:, None]
 
 
-def _code_edges(reach):
-    """Panel ends for an integral over z: close where the prior is, longer further out."""
-    if not reach < 1e9:
-        raise QuadratureError(f"codes as far out as {reach:.1e} would matter")
-    ends = [0, 1, 2, 3, 4, 5.5, 7.5, 10]
-    while ends[-1] < reach:
-        ends.append(ends[-1] * 1.25)
-    return onp.concatenate([-onp.array(ends[:0:-1]), ends])
-
-
-def _data_edges(p):
-    """Panel ends for an integral over x ~ p(x|z), p at the codes _SCAN: none skips a narrow part."""
-    mean, width = p.mean.ravel(), onp.exp(0.5 * p.log_var.ravel())
-    low, high = (mean - 10 * width).min(), (mean + 10 * width).max()
-    even = onp.linspace(low, high, 7)
-    ends = onp.concatenate([mean - 10 * width, mean, mean + 10 * width, even])
-    widths = onp.concatenate([width, width, width, high - low + 0 * even])
-    order = onp.argsort(ends)
-    ends, widths, longest = ends[order], widths[order], even[1] - even[0]
-    chosen, last = [ends[0]], widths[0]
-    for end, width in zip(ends, widths):  # a panel's 33 points stand at most 1.6 widths apart
-        if end - chosen[-1] >= min(32 * width, 32 * last, longest):
-            chosen.append(end)
-            last = width
-    chosen[-1] = ends[-1]
-    return chosen
+def _survey(decoder):
+    """p(x|z) at a choice of codes, the highest log p(x|z), and the codes at which panels must end."""
+    p, far = _at_codes(decoder, _CODES), _at_codes(decoder, _FAR_CODES)
+    if isinstance(p, Gaussian):
+        highest = max(onp.max(q.log_prob(q.mean)) for q in (p, far))
+        course = onp.concatenate([p.mean * onp.exp(-0.5 * p.log_var), p.log_var], -1)
+    else:
+        highest, course = 0.0, nets.softmax(p.logits)[1]
+    turns = sharp_turns(onp.moveaxis(course, -2, 0).reshape(len(_CODES), -1))
+    chosen = onp.union1d(onp.arange(0, len(_CODES), 12), turns)
+    runs = onp.flatnonzero(onp.diff(turns, prepend=-9, append=len(_CODES) + 9) > 1)
+    ends = onp.union1d(turns[runs[:-1]] - 1, turns[runs[1:] - 1] + 1)
+    return type(p).unpack(p.params[..., chosen, :]), highest, _CODES[ends, 0]

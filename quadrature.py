@@ -44,6 +44,7 @@ def integrate(integrand, edges, tol, negligible=-np.inf):
         (low, high), todo = todo[:, :room], todo[:, room:]
         points = ((low + high)[:, None] + (high - low)[:, None] * _POINTS) / 2
         log_w, values = integrand(points.reshape(-1, 1))
+        log_w, *values = np.broadcast_arrays(log_w, *values)
         log_w = log_w.reshape(*log_w.shape[:-1], *points.shape)  # (..., panel, point)
         top, bottom = log_w.max(-1), log_w.min(-1)
         # all sums are kept relative to e^scale, the highest point so far
@@ -73,3 +74,43 @@ def integrate(integrand, edges, tol, negligible=-np.inf):
     means = sums[1:] / mass
     errors[1:] += np.abs(means) * errors[0]
     return scale + np.log(mass), means, np.where(sums[0] > 0, errors / mass, 1e300)
+
+
+def code_edges(reach, turns):
+    """Panel ends for an integral over z: close where the prior is, longer further out, to `reach`."""
+    if not reach < 1e9:
+        raise QuadratureError(f"codes as far out as {reach:.1e} would matter")
+    ends = [0, 1, 2, 3, 4, 5.5, 7.5, 10]
+    while ends[-1] < reach:
+        ends.append(ends[-1] * 1.25)
+    return np.unique(np.concatenate([-np.array(ends), ends, turns]))
+
+
+def data_edges(mean, width):
+    """Panel ends for an integral over a mixture of peaks (any shapes): none skips a narrow one."""
+    mean, width = mean.ravel(), width.ravel()
+    low, high = (mean - 10 * width).min(), (mean + 10 * width).max()
+    even = np.linspace(low, high, 7)
+    ends = np.concatenate([mean - 10 * width, mean, mean + 10 * width, even])
+    widths = np.concatenate([width, width, width, high - low + 0 * even])
+    order = np.argsort(ends)
+    ends, widths, longest = ends[order], widths[order], even[1] - even[0]
+    chosen, last = [ends[0]], widths[0]
+    for end, width in zip(ends, widths):  # a panel's 33 points stand at most 1.6 widths apart
+        if end - chosen[-1] >= min(32 * width, 32 * last, longest):
+            chosen.append(end)
+            last = width
+    chosen[-1] = ends[-1]
+    return chosen
+
+
+def sharp_turns(course):
+    """Where a function sampled on a fine grid, (points, values), bends sharply against its slopes.
+
+    Such a bend within two steps of the grid is too short for the points of a panel to be sure to
+    meet it: a panel must end there. -> indices of points.
+    """
+    slope = np.abs(np.diff(course, axis=0))
+    nearby = np.lib.stride_tricks.sliding_window_view(np.pad(slope, [(8, 7), (0, 0)]), 16, 0).max(-1)
+    bend = np.abs(np.diff(course, 2, axis=0))
+    return np.flatnonzero(((bend > 0.3 * nearby[1:]) & (bend > 1e-3)).any(1)) + 1

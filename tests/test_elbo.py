@@ -12,12 +12,13 @@ from truths import cubature
 
 
 class Linear:
-    """x = W z + b + s eps with diagonal s^2, z ~ N(0, I) in `latent` dimensions; all in closed form."""
+    """x = W z + b + s eps with diagonal s^2, z ~ N(0, I); everything in closed form."""
 
     def __init__(self, latent, features, seed=0, diagonal_posterior=False):
         rng = np.random.default_rng(seed)
         self.log_var = rng.uniform(-3, 1, features)
-        self.weights, self.bias = rng.standard_normal((features, latent)), rng.standard_normal(features)
+        self.weights = rng.standard_normal((features, latent))
+        self.bias = rng.standard_normal(features)
         if diagonal_posterior:  # columns orthogonal under the precision of x
             self.weights = np.linalg.qr(self.weights)[0] * rng.uniform(0.5, 3, latent)
             self.log_var = np.full(features, self.log_var[0])

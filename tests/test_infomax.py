@@ -52,7 +52,8 @@ def check_bound_by_hand():
     """One draw, single numbers; a sample of x, not its mean, and noise of its own."""
     decoder = lambda z: mae.Gaussian(2 * z - 1, 0.6 + 0 * z)
     auxiliary = lambda x: mae.Gaussian(0.3 * x, -0.2 * x)
-    bound = mae.infomax_bound(decoder, auxiliary, np.array([[0.7], [-1.1]]), np.array([[-0.5], [2.0]]))
+    z, eps = np.array([[0.7], [-1.1]]), np.array([[-0.5], [2.0]])
+    bound = mae.infomax_bound(decoder, auxiliary, z, eps)
     for value, z, eps in zip(bound, (0.7, -1.1), (-0.5, 2.0)):
         x = 2 * z - 1 + math.exp(0.3) * eps
         log_r = -0.5 * ((z - 0.3 * x) ** 2 / math.exp(-0.2 * x) - 0.2 * x + math.log(2 * math.pi))
@@ -113,7 +114,7 @@ def check_omega_gradient():
 
 
 def check_theta_gradient():
-    """It goes through the sampled x: at the true posterior it is that of I = log(1 + a^2 / s^2) / 2."""
+    """It goes through x: at the true posterior it is that of I = log(1 + a^2 / s^2) / 2."""
     a, log_var = 1.3, -0.7
     theta = np.array([a, log_var])
     variance = a * a + math.exp(log_var)
@@ -149,7 +150,7 @@ def test_misuse_is_named():
         mae.infomax_bound(standard, lambda x: mae.Categorical(x), z, z)
     with pytest.raises(TypeError, match="decoder"):
         mae.infomax_bound(lambda z: z, standard, z, z)
-    with pytest.raises(ValueError, match="(3, 2)|(2, 3)"):
+    with pytest.raises(ValueError, match=r"^x has shape \(2, 1\)"):
         mae.infomax_bound(standard, rough_encoder(3), z, z)
 
 

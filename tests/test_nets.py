@@ -50,12 +50,12 @@ def plain_categorical_mean(logits, values):
 SIZES = (2, 5, 4, 3)
 
 
-def plain_mlp(params, x, sizes=SIZES, start=0):
+def plain_mlp(params, x, sizes=SIZES, start=0, tanh=np.tanh):
     for layer, (inputs, outputs) in enumerate(zip(sizes[:-1], sizes[1:])):
         stop = start + outputs * (inputs + 1)
         weights = np.reshape(params[..., start:stop], (*params.shape[:-1], outputs, inputs + 1))
         x = x @ np.swapaxes(weights[..., :-1], -1, -2) + weights[..., None, :, -1]
-        x, start = np.tanh(x) if layer < len(sizes) - 2 else x, stop
+        x, start = tanh(x) if layer < len(sizes) - 2 else x, stop
     return x
 
 
@@ -67,8 +67,12 @@ LOGITS = [draw(4, 3), draw(2, 4, 3)]
 CASES = {  # name of the function in nets -> its definition, and arguments to compare on
     "gaussian_log_prob": (
         plain_log_prob,
-        [(draw(4, d), draw(4, 2 * d)) for d in (1, 3)]
-        + [(draw(4, 3), draw(2, 4, 6)), (draw(2, 4, 3), draw(4, 6)), (draw(5, 1, 4, 1), draw(2, 1, 2))],
+        [
+            *((draw(4, d), draw(4, 2 * d)) for d in (1, 3)),
+            (draw(4, 3), draw(2, 4, 6)),
+            (draw(2, 4, 3), draw(4, 6)),
+            (draw(5, 1, 4, 1), draw(2, 1, 2)),
+        ],
     ),
     "gaussian_sample": (
         plain_sample,
@@ -81,8 +85,10 @@ CASES = {  # name of the function in nets -> its definition, and arguments to co
     ),
     "categorical_mean": (
         plain_categorical_mean,
-        [(LOGITS[0], draw(3, 4)), (LOGITS[0], draw(3, 2, 4)), (LOGITS[1], draw(3, 2, 4))]
-        + [(LOGITS[1], draw(3, 1, 4))],
+        [
+            *((LOGITS[0], draw(3, *models, 4)) for models in ((), (2,))),
+            *((LOGITS[1], draw(3, models, 4)) for models in (1, 2)),
+        ],
     ),
     "mlp": (
         plain_mlp,
@@ -174,7 +180,8 @@ def check_mlp_by_loops(models=(3,), lead=(2, 3), sizes=SIZES):
     params = np.broadcast_to(params, (*shape, params.shape[-1]))
     x = np.broadcast_to(x, (*shape, 6, sizes[0]))
     for index in np.ndindex(*shape, 6):
-        assert_allclose(y[index], naive_mlp(params[index[:-1]], x[index], sizes), rtol=0, atol=1e-12)
+        wanted = naive_mlp(params[index[:-1]], x[index], sizes)
+        assert_allclose(y[index], wanted, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("sizes", [(2, 5, 3), (1, 4, 4, 2), (3, 1), (1, 1, 1)])

@@ -15,7 +15,7 @@ def log_normal(x, mean, log_var):
 
 
 def fine_grid(low, high, panels, near=(), smallest=1e-6):
-    """Gauss-Legendre points and log-weights; panels shrink geometrically towards the points `near`."""
+    """Gauss-Legendre points and log-weights; panels get smaller towards the points `near`."""
     offsets = smallest * 1.4 ** np.arange(math.log((high - low) / smallest, 1.4))
     ends = np.concatenate([np.linspace(low, high, panels + 1), *(c + offsets for c in near)])
     ends = np.concatenate([ends, *(c - offsets for c in near)])
