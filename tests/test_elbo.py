@@ -123,7 +123,7 @@ def test_elbo_of_a_categorical_decoder():
 
 
 def test_models_side_by_side():
-    """K models on the leading axis give what each gives alone; x may be shared or not."""
+    """K models on the leading axis give what each gives alone; x may have the axis or not."""
     a, s = np.array([0.3, 1.0, -2.0])[:, None, None], np.array([-1.0, 0.0, 0.5])[:, None, None]
     encoder = lambda a, s: lambda x: mae.Gaussian(a * x, s + 0 * x)
     decoder = lambda a, s: lambda z: mae.Gaussian(np.sin(a * z), s + 0 * z)

@@ -454,6 +454,37 @@ def test_unseen(name):
     right_or_refused(lambda: mae.exact_log_likelihood(decoder, x), wanted)
 
 
+def linear_bound(auxiliary, log_var, x, log_dx):
+    """The bound for the decoder N(z, e^log_var), whose posteriors are known in closed form."""
+    noise = math.exp(log_var)
+    r = auxiliary(x[:, None])
+    mean, log_r_var = r.mean[:, 0], r.log_var[:, 0]
+    square = (x / (1 + noise) - mean) ** 2 + noise / (1 + noise)
+    log_r = -0.5 * (square * np.exp(-log_r_var) + log_r_var + math.log(2 * math.pi))
+    log_p = log_normal(x, 0, math.log1p(noise))
+    return 0.5 * math.log(2 * math.pi * math.e) + np.exp(log_p + log_dx) @ log_r
+
+
+@pytest.mark.parametrize("steepness", [3, 30, 100])
+@pytest.mark.parametrize("log_var", [0.5, -1.0, -3.0])
+def test_random_auxiliaries(steepness, log_var):
+    """Networks of several widths, steep in x, under a decoder in closed form."""
+    x, log_dx = uniform_grid(-14, 14, 0.02 / steepness)
+    for hidden in (1, 4, 64):
+        auxiliary = random_network(np.random.default_rng(hidden), hidden, steepness, -1.0)
+        compute = lambda: mae.exact_infomax_bound(linear(1.0, log_var), auxiliary)
+        right_or_refused(compute, linear_bound(auxiliary, log_var, x, log_dx))
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="the auxiliary is not surveyed")
+def test_unseen_auxiliary():
+    """A stretch of x, 0.02 short, on which r is much wider than elsewhere."""
+    edge = lambda x, a: np.tanh(400 * (x - a))
+    auxiliary = lambda x: mae.Gaussian(0 * x, 1.5 * (edge(x, 1.013) - edge(x, 1.033)))
+    wanted = linear_bound(auxiliary, -1.0, *fine_grid(-14, 14, 300, [1.013, 1.033], 1e-6))
+    right_or_refused(lambda: mae.exact_infomax_bound(linear(1.0, -1.0), auxiliary), wanted)
+
+
 @pytest.mark.parametrize("width", [0.3, 0.03, 0.003])
 def test_window(width):
     """A category of its own on a short stretch of z."""
