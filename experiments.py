@@ -21,6 +21,7 @@ from quadrature import integrate
 # A target counts as reached if the exact bound is this near to it, and the exact information, which
 # lies above the bound by the mismatch of r, this near.
 BOUND_REACHED, INFORMATION_REACHED = 0.01, 0.06  # nats
+LIKELIHOOD_KEPT = 0.01  # nats below the optimum that need no warning
 
 
 class Experiment(NamedTuple):
@@ -73,7 +74,7 @@ def draw_split_normal(models, labels):
         axis.set(xlim=(x[0], x[-1]), ylim=(0, 1.08 * max(0.4, pieces.max())), yticks=[])
     axes[-1].set_xlabel("$x$")
     handles = [lines, *axes[-1].lines]
-    names = ["$p(x|z)\\,p(z)\\,dz$", "their sum, $p(x)$", "truth, $N(0, 1)$"]
+    names = ["$p(x|z)\\,p(z)\\,dz$ for each $z$", "all $z$: $p(x)$", "truth, $N(0, 1)$"]
     figure.legend(handles, names, loc="outside upper center", ncols=3, frameon=False)
     figure.colorbar(lines, ax=axes, label="$z$", aspect=60, pad=0.02)
     return figure
@@ -188,7 +189,7 @@ def evaluate(model, experiment):
 
 
 def label(target):
-    return "none" if math.isnan(target) else f"{target:.4g}"
+    return "none" if math.isnan(target) else f"{target:.7g}"
 
 
 def by_target(rows):
@@ -213,9 +214,12 @@ def table(rows, optimum):
     return "\n".join("  ".join(c.rjust(w) for c, w in zip(line, widths)) for line in lines)
 
 
-def shortfalls(rows, ceiling):
+def shortfalls(rows, optimum, ceiling):
     """For each target that some model did not reach: what was wanted, what was had, and why."""
     for name, group in by_target(rows).items():
+        short = optimum - min(row["log_likelihood"] for row in group)
+        if short > LIKELIHOOD_KEPT:
+            yield f"WARNING: target {name}: the log-likelihood is up to {short:.4f} nats below optimum."
         missed = [row for row in group if not row["reached"]]
         if not missed:
             continue
@@ -281,7 +285,7 @@ def draw_history(fit, optimum):
     axes[1].set_ylim(optimum - 0.3, optimum + 0.1)
     axes[2].set_ylabel("multiplier $\\lambda$")
     axes[2].set_xlabel("training step")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=8,
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=5,
                   frameon=False, title="target $M$ (nats)", fontsize=8)  # fmt: skip
     return figure
 
@@ -329,12 +333,13 @@ target.__name__ = "target (nats >= 0, or none)"
 
 def parse(arguments):
     parser = argparse.ArgumentParser(
+        usage="python experiments.py NAME [options]",
         description=__doc__,
         epilog="\n".join(["experiments:", *(f"  {n:14}{e.summary}" for n, e in EXPERIMENTS.items())]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("name", metavar="NAME", choices=EXPERIMENTS, help="the experiment, see below")
+    add("name", metavar="NAME", choices=EXPERIMENTS, help="the experiment, see below; comes first")
     add("--information", metavar="M", type=target, nargs="+", help="targets for the mutual information, in nats; none: no constraint, a VAE (default: the experiment's rows)")  # fmt: skip
     add("--seeds", metavar="N", type=at_least(1), default=4, help="models per target (%(default)s)")
     add("--seed", metavar="S", type=at_least(0), default=0, help="the first one's seed (%(default)s)")
@@ -350,6 +355,8 @@ def parse(arguments):
 def main(arguments=None):
     options = parse(arguments)
     experiment = EXPERIMENTS[options.name]
+    folder = options.out / options.name
+    folder.mkdir(parents=True, exist_ok=True)
     progress = show_progress(options.steps)
     fit = mae.fit(
         experiment.data,
@@ -367,25 +374,30 @@ def main(arguments=None):
         print("\r" + " " * 70 + "\r", end="", file=sys.stderr)
     rows = [evaluate(fit[k], experiment) for k in range(len(fit))]
     print(table(rows, experiment.optimum))
-    for line in shortfalls(rows, experiment.ceiling):
+    for line in shortfalls(rows, experiment.optimum, experiment.ceiling):
         print(line)
+    for k in np.flatnonzero(fit.diverged >= 0):
+        name = f"target {label(fit.targets[k])}, seed {fit.seeds[k]}"
+        print(f"WARNING: {name} diverged and was frozen at step {fit.diverged[k]}.")
 
-    folder = options.out / options.name
-    folder.mkdir(parents=True, exist_ok=True)
-    outputs = {
-        "metrics.csv": lambda path: write_metrics(rows, path),
-        "models.npz": fit.save,
-    }
+    write(folder / "metrics.csv", lambda path: write_metrics(rows, path))
+    write(folder / "models.npz", fit.save)
     if not options.no_plot:
         first = [k for k in range(len(fit)) if fit.seeds[k] == options.seed]
         labels = [row_label(rows[k]) for k in first]
-        outputs["figure.png"] = experiment.draw([fit[k] for k in first], labels).savefig
-        outputs["history.png"] = draw_history(fit, experiment.optimum).savefig
-    for name, write in outputs.items():  # to a temporary name, then renamed: never half a file
-        temporary = folder / f".{os.getpid()}-{name}"
-        write(temporary)
-        os.replace(temporary, folder / name)
-        print(folder / name)
+        write(folder / "figure.png", experiment.draw([fit[k] for k in first], labels).savefig)
+        write(folder / "history.png", draw_history(fit, experiment.optimum).savefig)
+
+
+def write(path, save):
+    """Save under a temporary name, then rename: never half a file."""
+    temporary = path.with_name(f".{os.getpid()}-{path.name}")
+    try:
+        save(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    print(path)
 
 
 def row_label(row):
@@ -394,4 +406,9 @@ def row_label(row):
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except OSError as error:
+        sys.exit(f"experiments.py: error: {error}")

@@ -18,6 +18,7 @@ arrays with one more axis. Bounds return one value per example, (..., batch): av
 """
 import json
 import math
+import zipfile
 from dataclasses import dataclass, replace
 
 import numpy as onp
@@ -49,10 +50,15 @@ def _check_fit(name, shape, other_name, other):
 
     A batch of one fits any batch: one distribution for many points, or one point under many.
     """
-    if shape[-1] != other[-1] or (shape[-2] != other[-2] and 1 not in (shape[-2], other[-2])):
+    try:
+        onp.broadcast_shapes(shape, other)
+        fits = shape[-1] == other[-1]
+    except ValueError:
+        fits = False
+    if not fits:
         raise ValueError(
-            f"{name} has shape {shape}, which does not fit {other_name} of shape {other}: "
-            f"the last two axes are (batch, features) and must agree"
+            f"{name} has shape {shape}, which does not fit {other_name} of shape {other}: the last "
+            f"axis, features, must be the same, and those before it must broadcast"
         )
 
 
@@ -69,12 +75,16 @@ class Gaussian:
         log_var = _array("log_var", log_var)
         if log_var.shape[-2:] != (1, 1):
             _check_fit("log_var", log_var.shape, "mean", mean.shape)
-        mean, log_var = mean + 0 * log_var, log_var + 0 * mean  # broadcast, on the tape as well
+        if mean.shape != log_var.shape:  # broadcast by adding zeros: autograd knows how to add
+            zeros = onp.zeros(onp.broadcast_shapes(mean.shape, log_var.shape), mean.dtype)
+            mean, log_var = mean + zeros, log_var + zeros
         self.params = np.concatenate([mean, log_var], axis=-1)
 
     @classmethod
     def unpack(cls, params):
         """From one array (..., batch, 2 features), the means first: what a network puts out."""
+        if params.ndim < 2 or params.shape[-1] % 2:
+            raise ValueError(f"params has shape {params.shape}; it must be (..., batch, 2 features)")
         gaussian = cls.__new__(cls)
         gaussian.params = params
         return gaussian
@@ -149,8 +159,8 @@ class Categorical:
         """
         categories = self.shape[-1]
         x = onp.eye(categories, dtype=self.params.dtype)
-        # C comes before every axis of the logits, and before one more: models that only f has
-        x = x.reshape(categories, *[1] * self.params.ndim, categories)
+        # C comes before every axis of the logits and three more, for models that only f has
+        x = x.reshape(categories, *[1] * (self.params.ndim + 2), categories)
         return nets.categorical_mean(self.params, f(x))
 
 
@@ -186,7 +196,9 @@ def infomax_bound(decoder, auxiliary, z, eps=None):
         raise ValueError("eps is None; a Gaussian decoder needs noise of the shape of x")
 
     def log_r(x):
-        return _returned("auxiliary", auxiliary, "x", x, Gaussian).log_prob(z)
+        r = _returned("auxiliary", auxiliary, "x", x, Gaussian)
+        _check_fit("z", z.shape, "the auxiliary's code", r.shape)
+        return r.log_prob(z)
 
     return prior_entropy(z.shape[-1]) + p.expect(log_r, eps)
 
@@ -206,30 +218,33 @@ def _returned(name, function, argument, value, kinds=(Gaussian, Categorical)):
 LIKELIHOODS = {"gaussian": (2, Gaussian.unpack), "categorical": (1, Categorical.unpack)}
 
 
+C, RHO = 10.0, 5.0  # how hard the constraint is enforced
+
+
 def lagrangian(gap, multiplier):
-    """lambda (bound - M) - rho/2 (bound - M)^2 and its slope in the bound; gap = M - bound, rho = 5.
+    """lambda (bound - M) - rho/2 (bound - M)^2 and its slope in the bound; gap = M - bound.
 
     Added to the ELBO. While training, lambda itself rises with the gap, so that at the end the gap
     is zero with whatever slope that takes: none where the constraint costs no likelihood.
     """
-    return -(multiplier + 2.5 * gap) * gap, multiplier + 5.0 * gap
+    return -(multiplier + RHO / 2 * gap) * gap, multiplier + RHO * gap
 
 
-def penalty(gap, multiplier=0.0):
-    """-C |bound - M| and its slope in the bound; gap = M - bound, C = 10. Added to the ELBO."""
-    return -10.0 * onp.abs(gap), 10.0 * onp.sign(gap)
+def penalty(gap, multiplier=None):
+    """-C |bound - M| and its slope in the bound; gap = M - bound. Added to the ELBO."""
+    return -C * onp.abs(gap), C * onp.sign(gap)
 
 
 METHODS = {"lagrangian": lagrangian, "penalty": penalty}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Fit:
     """K trained models: callables `encoder`, `decoder`, `auxiliary` with the models on axis 0.
 
     targets (K,), NaN where there is none, and seeds (K,) say which model is which; history holds
-    arrays (K, steps): "target" (the one in force), "infomax_bound", "elbo" (both as estimated from
-    that step's batch), "multiplier". diverged (K,) is the step at which a model was frozen for not
+    arrays (K, steps): "target" (in force, it rises to M), "infomax_bound" and "elbo" (as estimated
+    from that step's batch), "multiplier". diverged (K,) is the step at which a model was frozen for not
     being finite any more, or -1. fit[k] is a Fit of the one model k, without the models' axis.
     """
 
@@ -278,13 +293,18 @@ _FORMAT = "mae 1"
 
 
 def load(path) -> Fit:
-    """The Fit that `save` wrote; ValueError if the file is not one."""
-    with onp.load(path, allow_pickle=False) as file:
-        settings = json.loads(str(file["settings"]))
-        if settings.pop("format") != _FORMAT:
-            raise ValueError(f"{path} is not of the format {_FORMAT!r}")
-        history = {name[8:]: file[name] for name in file.files if name.startswith("history_")}
-        return Fit(**{name: file[name] for name in _ARRAYS}, history=history, **settings)
+    """The Fit that `save` wrote; ValueError if the file is not one, OSError if there is none."""
+    try:
+        with onp.load(path, allow_pickle=False) as file:
+            settings = json.loads(str(file["settings"]))
+            version = settings.pop("format")
+            history = {name[8:]: file[name] for name in file.files if name.startswith("history_")}
+            arrays = {name: file[name] for name in _ARRAYS}
+    except (ValueError, KeyError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is not a file of trained models (mae.Fit.save)") from error
+    if version != _FORMAT:
+        raise ValueError(f"{path} is of format {version!r}; this version reads {_FORMAT!r}")
+    return Fit(**arrays, history=history, **settings)
 
 
 def _layer_sizes(model):
@@ -330,14 +350,28 @@ def fit(
     from `seed`; models are ordered target-major. progress(steps done, worst |bound - target|) is called
     now and then.
     """
-    if method not in METHODS:
-        raise ValueError(f"method is {method!r}; it must be one of {', '.join(METHODS)}")
-    if likelihood not in LIKELIHOODS:
-        raise ValueError(f"likelihood is {likelihood!r}; must be one of {', '.join(LIKELIHOODS)}")
-    targets = onp.array([onp.nan if target is None else float(target) for target in information])
-    targets = onp.repeat(targets, seeds)
-    numbers = onp.tile(onp.arange(seed, seed + seeds), len(information))
-    sample = data if callable(data) else lambda rng, n: _systematic(_array("data", data), rng, n)
+    _require("method", method, method in METHODS, f"one of {', '.join(METHODS)}")
+    _require("likelihood", likelihood, likelihood in LIKELIHOODS, f"one of {', '.join(LIKELIHOODS)}")
+    counts = {"seeds": seeds, "steps": steps, "batch": batch, "hidden": hidden, "latent": latent}
+    for name, count in counts.items():
+        _require(name, count, isinstance(count, (int, onp.integer)) and count > 0, "an integer >= 1")
+    _require("seed", seed, isinstance(seed, (int, onp.integer)) and seed >= 0, "an integer >= 0")
+    targets = [math.nan if target is None else float(target) for target in information]
+    legal = len(targets) > 0 and all(t is None or 0 <= t < math.inf for t in information)
+    _require("information", information, legal, "targets >= 0 in nats, or None for no constraint")
+    targets, numbers = onp.repeat(targets, seeds), onp.tile(onp.arange(seed, seed + seeds), len(targets))
+
+    if not callable(data):
+        rows = _float64("data", data)
+        data = lambda rng, n: rows[nets.systematic(rng, n, len(rows))]
+
+    def sample(rng, n):
+        x = _float64("data(rng, n)", data(rng, n))
+        _require("data", x.shape, x.ndim == 2 and len(x) == n, f"of shape ({n}, features)")
+        one_hot = likelihood != "categorical" or ((x == 0) | (x == 1)).all() and (x.sum(1) == 1).all()
+        _require("data", x[:1].tolist(), one_hot, "one-hot rows for the categorical likelihood")
+        return x
+
     features = sample(onp.random.default_rng(0), 1).shape[-1]
     models = Fit(
         onp.empty(0), targets, numbers, onp.empty(0), {}, likelihood, method, features, latent, hidden
@@ -362,7 +396,8 @@ def fit(
 
 _SHARD = 48
 _CHUNK = 50  # steps whose noise is drawn together
-_RAMP = 0.4  # fraction of the steps over which the target rises from 0 to M
+_RAMP = 0.4  # fraction of the steps over which the target rises from 0 to M; then lambda moves
+_LAMBDA_RATE, _LAMBDA_MOST = 0.1, 5.0  # lambda rises by this times the gap, and not without end
 
 
 def _train(models, sample, steps, batch, learning_rate, dtype, report):
@@ -385,7 +420,8 @@ def _train(models, sample, steps, batch, learning_rate, dtype, report):
         if step % _CHUNK == 0:
             draws = [_draw(models, sample, rng, batch) for rng in rngs]
             draws = [onp.array(arrays, dtype)[model_of] for arrays in zip(*draws)]
-            report(step, onp.max(onp.abs(gap)) if step else onp.max(targets))
+            missing = onp.where(constrained, models.targets - bound, 0) if step else targets
+            report(step, onp.abs(missing).max())
         x, eps_z, z, eps_x = (array[:, step % _CHUNK] for array in draws)
         networks = lambda params: _networks(models, params)
 
@@ -408,7 +444,7 @@ def _train(models, sample, steps, batch, learning_rate, dtype, report):
         gap = onp.where(constrained, target - bound, 0)
         _, weight = METHODS[models.method](gap, multiplier)
         if step >= _RAMP * steps:
-            multiplier = onp.clip(multiplier + 0.1 * gap, -5, 5)
+            multiplier = onp.clip(multiplier + _LAMBDA_RATE * gap, -_LAMBDA_MOST, _LAMBDA_MOST)
         weights = onp.stack([weight, onp.ones_like(weight), onp.ones_like(weight)], -1).astype(dtype)
         grad = elbo_grad + onp.repeat(weights, sizes, -1) * bound_grad
         norm = onp.sqrt(onp.add.reduceat(grad * grad, starts, -1))
@@ -442,9 +478,9 @@ def _draw(models, sample, rng, batch):
     return twice(x, 1), twice(eps_z, -1), twice(z, 1), twice(eps_x, -1)
 
 
-def _systematic(data, rng, n):
-    """n rows, evenly spaced from a random start: each equally likely, counts differ by at most one."""
-    return data[((onp.arange(n) + rng.random()) / n * len(data)).astype(int)]
+def _require(name, value, legal, rule):
+    if not legal:
+        raise ValueError(f"{name} is {value!r}; it must be {rule}")
 
 
 # ------------------------------------------------------- exact values, for a one-dimensional code
@@ -458,7 +494,7 @@ def exact_log_likelihood(decoder, x, tol=1e-8, with_error=False):
 
 
 def exact_mutual_information(decoder, tol=1e-8, with_error=False):
-    """I_p(z, x) = E_{z, x ~ p} [log p(x|z) - log p(x)] -> (...), nats. Poster: I_p(z, x)."""
+    """I_p(z, x) = E_{z, x ~ p} [log p(x|z) - log p(x)] = H(z) - H(z|x) -> (...), nats."""
     (log_p, log_p_x), error = _joint_means(decoder, lambda x: lambda z, log_p_x: (log_p_x,), tol)
     return _checked("exact_mutual_information", log_p_x - log_p, error, tol, with_error)
 
@@ -470,7 +506,7 @@ def exact_infomax_bound(decoder, auxiliary, tol=1e-8, with_error=False):
         r = _code("auxiliary", auxiliary, x)
         return lambda z, log_p_x: (_log_prob_table(r, z),)
 
-    (_, log_r), error = _joint_means(decoder, log_r, tol)
+    (_, log_r), error = _joint_means(decoder, log_r, tol, lambda x: _code("auxiliary", auxiliary, x))
     return _checked("exact_infomax_bound", prior_entropy() + log_r, error, tol, with_error)
 
 
@@ -495,8 +531,8 @@ def exact_encoder_information(encoder, x, tol=1e-8, with_error=False):
     return _checked("exact_encoder_information", information, error, tol, with_error)
 
 
-def _joint_means(decoder, values, tol):
-    """Means over z, x ~ p(z) p(x|z) of log p(x) and of values(x)(z, log p(x|z)); and their error."""
+def _joint_means(decoder, values, tol, auxiliary=None):
+    """Means over z, x ~ p(z) p(x|z) of log p(x) and of the values (as in `_posterior`); their error."""
 
     def given(x):  # log p(x), and as functions of x alone: log p(x), E_{z|x} values, their error
         log_p, means, error = _posterior(decoder, x, values, tol, survey, negligible=-70.0)
@@ -512,14 +548,24 @@ def _joint_means(decoder, values, tol):
             f"the decoder's x has {p.shape[-1]} features; an exact average over a Gaussian x needs "
             f"one (log p(x), the ELBO and the sampled bounds have no such limit)"
         )
-    log_mass, (*means, inner), (_, *errors) = integrate(given, data_edges(p.mean, onp.exp(0.5 * p.log_var)), tol)
-    missed = onp.abs(onp.expm1(log_mass))  # p(x) has mass 1: this much of it was not seen
+    ends = data_edges(p.mean, onp.exp(0.5 * p.log_var))
+    x = onp.linspace(ends[0], ends[-1], len(_CODES))[:, None]
+    turns = x[_turns(auxiliary(x))[1], 0] if auxiliary else []
+    for most in (50, len(ends)):  # few panels first: whether they skipped a peak, the mass will tell
+        edges = onp.unique([*ends[:: 1 + len(ends) // most], ends[-1], *turns])
+        log_mass, (*means, inner), (_, *errors) = integrate(given, edges, tol)
+        missed = onp.abs(onp.expm1(log_mass))  # p(x) has mass 1: this much of it was not seen
+        if onp.max(missed) < tol:
+            break
     return means, inner + sum(errors) + missed * (1 + sum(onp.abs(mean) for mean in means))
 
 
+@onp.errstate(over="ignore", invalid="ignore")  # what overflows is refused
 def _posterior(decoder, x, values, tol, survey, negligible=-onp.inf):
-    """log p(x) (..., batch), means of values(x)(z, log p(x|z)) over p(z|x), errors of all these.
+    """log p(x) (..., batch), the means of some values over p(z|x), the errors of all these.
 
+    values(x), for a block of rows x, is a function of codes z (points, 1) and of log p(x|z)
+    (..., x, z); it returns a tuple of arrays like the latter. The survey is that of the decoder.
     Where log p(x) < negligible the errors are those of p(x) relative to exp(negligible).
     """
     highest, turns = survey
@@ -535,7 +581,10 @@ def _posterior(decoder, x, values, tol, survey, negligible=-onp.inf):
         # beyond this reach even the highest log p(x|z) leaves the integrand e^-FAR below its peak
         peak = max(onp.min(onp.max(integrand(_CODES[::100])[0], -1)), negligible)
         reach = onp.sqrt(2 * max(FAR + highest - peak, 0))
-        blocks.append(integrate(integrand, code_edges(reach, turns), tol, negligible))
+        edges = code_edges(reach, turns)
+        if not onp.all(integrand(edges[[0, -1], None])[0] <= peak - FAR):
+            raise QuadratureError(f"the decoder's density grows beyond codes of {edges[-1]:.1e}")
+        blocks.append(integrate(integrand, edges, tol, negligible))
     return [onp.concatenate(parts, -1) for parts in zip(*blocks)]
 
 
@@ -554,33 +603,41 @@ def _code_means(q, values, tol, turns=()):
 
 def _log_prob_table(p, points):
     """log p_i(point_j): p (..., i, features), points (..., j, features) -> (..., i, j)."""
-    return type(p).unpack(p.params[..., :, None, :]).log_prob(points[..., None, :, :])
+    log_prob = p.unpack(p.params[..., :, None, :]).log_prob(points[..., None, :, :])
+    return onp.maximum(log_prob, -1e300)  # log 0 as a number: 0 log 0 = 0
 
 
 def _at_codes(decoder, z):
     try:
-        p = _returned("decoder", decoder, "z", z)
-        # one distribution for every code is welcome too
-        return p.unpack(onp.broadcast_to(p.params, (*p.shape[:-2], len(z), p.params.shape[-1])))
+        return _one_each(_returned("decoder", decoder, "z", z), z)
     except (ValueError, IndexError) as error:
         raise ValueError(
-            f"the decoder does not take codes of shape {z.shape} ({error}); exact values are for a "
-            f"one-dimensional code: average mae.elbo and mae.infomax_bound over draws instead"
+            f"the decoder does not take codes of shape {z.shape}: {error}. Exact values are for "
+            f"one-dimensional codes; with more, average mae.elbo and mae.infomax_bound over draws"
         ) from error
 
 
 def _code(name, function, x):
-    p = _returned(name, function, "x", x, Gaussian)
+    p = _one_each(_returned(name, function, "x", x, Gaussian), x)
     if p.shape[-1] != 1:
         raise ValueError(
-            f"the {name}'s code has {p.shape[-1]} dimensions; exact values are for one: "
-            f"average mae.elbo and mae.infomax_bound over draws instead"
+            f"the {name}'s code has {p.shape[-1]} dimensions; exact values are for one-dimensional "
+            f"codes; with more, average mae.elbo and mae.infomax_bound over draws"
         )
     return p
 
 
+def _one_each(p, points):
+    """p in float64, with one distribution for each point (a callable may return one for all)."""
+    shape = (*p.shape[:-2], points.shape[-2], p.params.shape[-1])
+    return p.unpack(onp.broadcast_to(p.params, shape).astype(float))
+
+
 def _float64(name, a):
-    return _array(name, a).astype(float)
+    a = _array(name, a).astype(float)
+    if not a.size or not onp.isfinite(a).all():
+        raise ValueError(f"{name} has shape {a.shape}; it must not be empty, and finite everywhere")
+    return a
 
 
 def _checked(name, value, error, tol, with_error):
@@ -598,13 +655,21 @@ _FAR_CODES = onp.array([-100.0, -50, -20, -12, 12, 20, 50, 100])[:, None]
 def _survey(decoder):
     """p(x|z) at a choice of codes, the highest log p(x|z), and the codes at which panels must end."""
     p, far = _at_codes(decoder, _CODES), _at_codes(decoder, _FAR_CODES)
+    if not onp.isfinite(p.params if isinstance(p, Gaussian) else p.probs).all():
+        raise QuadratureError("the decoder returns values that are not finite")
     if isinstance(p, Gaussian):
-        highest = max(onp.max(q.log_prob(q.mean)) for q in (p, far))
+        highest = max(onp.max(-0.5 * (nets.LOG_2PI + q.log_var).sum(-1)) for q in (p, far))
+    else:
+        highest = 0.0
+    turns, ends = _turns(p)
+    chosen = onp.union1d(onp.arange(0, len(_CODES), 12), turns)
+    return p.unpack(p.params[..., chosen, :]), highest, _CODES[ends, 0]
+
+
+def _turns(p):
+    """Where p, at the points of a fine grid, turns sharply, and the ends of these stretches."""
+    if isinstance(p, Gaussian):
         course = onp.concatenate([p.mean * onp.exp(-0.5 * p.log_var), p.log_var], -1)
     else:
-        highest, course = 0.0, nets.softmax(p.logits)[1]
-    turns = sharp_turns(onp.moveaxis(course, -2, 0).reshape(len(_CODES), -1))
-    chosen = onp.union1d(onp.arange(0, len(_CODES), 12), turns)
-    runs = onp.flatnonzero(onp.diff(turns, prepend=-9, append=len(_CODES) + 9) > 1)
-    ends = onp.union1d(turns[runs[:-1]] - 1, turns[runs[1:] - 1] + 1)
-    return type(p).unpack(p.params[..., chosen, :]), highest, _CODES[ends, 0]
+        course = onp.maximum(nets.softmax(p.logits)[1], -100)
+    return sharp_turns(onp.moveaxis(course, -2, 0).reshape(p.shape[-2], -1))

@@ -144,8 +144,8 @@ def softmax(logits):
 
 @primitive
 def categorical_log_prob(x, logits):
-    """sum_c x_c log softmax(logits)_c, x one-hot."""
-    return (x * softmax(logits)[1]).sum(-1)
+    """sum_c x_c log softmax(logits)_c, x one-hot; 0 log 0 = 0."""
+    return (x * np.where(x == 0, 0, softmax(logits)[1])).sum(-1)
 
 
 def _categorical_log_prob_vjp(argnums, ans, args, kwargs):
@@ -166,10 +166,12 @@ defvjp_argnums(categorical_log_prob, _categorical_log_prob_vjp)
 def categorical_mean(logits, values):
     """sum_c softmax(logits)_c values_c; logits (..., batch, C), values (C, ..., batch).
 
-    An axis of one that only the values have in front goes.
+    Axes of one that only the values have in front go.
     """
     mean = (_categories_first(logits, values) * values).sum(0)
-    return mean[0] if mean.ndim > logits.ndim - 1 and len(mean) == 1 else mean
+    while mean.ndim > logits.ndim - 1 and len(mean) == 1:
+        mean = mean[0]
+    return mean
 
 
 def _categories_first(logits, values):
@@ -354,3 +356,8 @@ def normal_lattice(rng, draws, n, dims):
     u = np.arange(n)[:, None] * stride + shift[:, None] / draws
     u[..., 2:] = rng.permuted(u[..., 2:], axis=1)
     return normal_quantile(u % 1)
+
+
+def systematic(rng, n, rows):
+    """n indices, evenly spaced from a random start: each row equally likely, counts within one."""
+    return ((np.arange(n) + rng.random()) / n * rows).astype(int)

@@ -23,6 +23,7 @@ _RULE = np.stack([_FINE, _FINE], -1)  # (point, (sum, sum - sum of twice the ste
 _RULE[::2, 1] -= _clenshaw_curtis(16)[1]
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what overflows ends as an error too large
 def integrate(integrand, edges, tol, negligible=-np.inf):
     """log integral w dt and the means of some values under w: (log w, values) = integrand(t).
 
@@ -36,6 +37,8 @@ def integrate(integrand, edges, tol, negligible=-np.inf):
     over log w, so that a mass of e^-1000 is as good as any. log mass < negligible is resolved
     relative to e^negligible only.
     """
+    if not tol > 0:
+        raise ValueError(f"tol is {tol!r}; it must be a positive number")
     edges = np.asarray(edges, float)
     todo = np.stack([edges[:-1], edges[1:]])  # panels: lower and upper ends
     shortest = 1e-13 * (edges[-1] - edges[0])
@@ -108,9 +111,10 @@ def sharp_turns(course):
     """Where a function sampled on a fine grid, (points, values), bends sharply against its slopes.
 
     Such a bend within two steps of the grid is too short for the points of a panel to be sure to
-    meet it: a panel must end there. -> indices of points.
+    meet it: a panel must end there. -> indices of these points, and of the ends of their stretches.
     """
     slope = np.abs(np.diff(course, axis=0))
     nearby = np.lib.stride_tricks.sliding_window_view(np.pad(slope, [(8, 7), (0, 0)]), 16, 0).max(-1)
     bend = np.abs(np.diff(course, 2, axis=0))
-    return np.flatnonzero(((bend > 0.3 * nearby[1:]) & (bend > 1e-3)).any(1)) + 1
+    sharp = ((bend > 0.3 * nearby[1:]) & (bend > 1e-3)).any(1)
+    return np.flatnonzero(sharp) + 1, np.flatnonzero(np.diff(sharp, prepend=False, append=False))

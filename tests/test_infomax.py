@@ -150,7 +150,7 @@ def test_misuse_is_named():
         mae.infomax_bound(standard, lambda x: mae.Categorical(x), z, z)
     with pytest.raises(TypeError, match="decoder"):
         mae.infomax_bound(lambda z: z, standard, z, z)
-    with pytest.raises(ValueError, match=r"^x has shape \(2, 1\)"):
+    with pytest.raises(ValueError, match=r"^z has shape \(2, 1\)"):
         mae.infomax_bound(standard, rough_encoder(3), z, z)
 
 

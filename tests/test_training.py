@@ -83,7 +83,7 @@ def test_a_code_of_two_dimensions_trains_but_has_no_exact_values():
 
 
 def test_rows_of_an_array_come_equally_often():
-    counts = mae._systematic(TEN, np.random.default_rng(0), 64).sum(0)
+    counts = TEN[nets.systematic(np.random.default_rng(0), 64, 10)].sum(0)
     assert set(counts) <= {6, 7} and counts.sum() == 64
 
 
@@ -103,3 +103,43 @@ def test_the_first_networks_hold_almost_no_information():
     fit = train((None,), seeds=8, steps=1, learning_rate=0.0)
     assert (mae.exact_mutual_information(fit.decoder) < 0.01).all()
     assert fit.params.shape[1] == 3 * nets.mlp_size((1, 16, 2))
+
+
+@pytest.mark.parametrize(
+    "name, settings",
+    [
+        ("information", {"information": (-1.0,)}),
+        ("information", {"information": (np.nan,)}),
+        ("information", {"information": (np.inf,)}),
+        ("information", {"information": ()}),
+        ("steps", {"steps": 0}),
+        ("batch", {"batch": 0}),
+        ("seeds", {"seeds": 1.5}),
+        ("seed", {"seed": -1}),
+        ("hidden", {"hidden": 0}),
+        ("latent", {"latent": 0}),
+        ("method", {"method": "magic"}),
+        ("likelihood", {"likelihood": "poisson"}),
+        ("data", {"data": np.zeros((0, 1))}),
+        ("data", {"data": np.zeros(5)}),
+        ("data", {"data": np.array([[np.nan]])}),
+        ("data", {"data": lambda rng, n: np.zeros((n + 1, 1))}),
+        ("data", {"data": lambda rng, n: np.zeros(n)}),
+        ("data", {"data": np.arange(5.0)[:, None], "likelihood": "categorical"}),
+    ],
+)
+def test_what_cannot_be_trained_is_named(name, settings):
+    with pytest.raises(ValueError, match=f"^{name}"):
+        train(**settings)
+
+
+def test_what_is_not_a_model_file_is_called_so(tmp_path):
+    path = tmp_path / "models.npz"
+    path.write_text("no models")
+    with pytest.raises(ValueError, match="models.npz is not a file of trained models"):
+        mae.load(path)
+    np.savez(path, a=1)
+    with pytest.raises(ValueError, match="models.npz is not a file of trained models"):
+        mae.load(path)
+    with pytest.raises(FileNotFoundError):
+        mae.load(tmp_path / "nowhere.npz")
