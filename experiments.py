@@ -343,7 +343,7 @@ def parse(arguments):
     add("--information", metavar="M", type=target, nargs="+", help="targets for the mutual information, in nats; none: no constraint, a VAE (default: the experiment's rows)")  # fmt: skip
     add("--seeds", metavar="N", type=at_least(1), default=4, help="models per target (%(default)s)")
     add("--seed", metavar="S", type=at_least(0), default=0, help="the first one's seed (%(default)s)")
-    add("--steps", metavar="T", type=at_least(1), default=3000, help="training steps (%(default)s)")
+    add("--steps", metavar="T", type=at_least(1), default=4000, help="training steps (%(default)s)")
     add("--batch", metavar="B", type=at_least(1), default=128, help="examples per step (%(default)s)")
     add("--hidden", metavar="H", type=at_least(1), default=16, help="hidden units per network (%(default)s)")  # fmt: skip
     add("--method", choices=mae.METHODS, default="lagrangian", help="how the constraint is enforced (%(default)s)")  # fmt: skip

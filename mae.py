@@ -27,7 +27,7 @@ from autograd import numpy as np
 from autograd.extend import Box
 
 import nets
-from quadrature import FAR, QuadratureError, code_edges, data_edges, integrate, sharp_turns
+from quadrature import QuadratureError, code_means, joint_means, log_prob_table, posterior_means
 
 # ------------------------------------------------------------------ distributions: p, q and r
 
@@ -334,12 +334,12 @@ def fit(
     information=(None,),
     seeds=1,
     seed=0,
-    steps=3000,
+    steps=4000,
     batch=128,
     hidden=16,
     latent=1,
     method="lagrangian",
-    learning_rate=2e-2,
+    learning_rate=1.5e-2,
     dtype="float32",
     progress=None,
 ) -> Fit:
@@ -489,13 +489,13 @@ def _require(name, value, legal, rule):
 def exact_log_likelihood(decoder, x, tol=1e-8, with_error=False):
     """log p(x) = log integral N(z; 0, 1) p(x|z) dz; x (..., batch, features) -> (..., batch), nats."""
     nothing = lambda x: lambda z, log_p_x: ()
-    log_p, _, error = _posterior(decoder, _float64("x", x), nothing, tol, _survey(decoder)[1:])
+    log_p, _, error = posterior_means(_of_codes(decoder), _float64("x", x), nothing, tol)
     return _checked("exact_log_likelihood", log_p, error[0], tol, with_error)
 
 
 def exact_mutual_information(decoder, tol=1e-8, with_error=False):
     """I_p(z, x) = E_{z, x ~ p} [log p(x|z) - log p(x)] = H(z) - H(z|x) -> (...), nats."""
-    (log_p, log_p_x), error = _joint_means(decoder, lambda x: lambda z, log_p_x: (log_p_x,), tol)
+    (log_p, log_p_x), error = joint_means(_of_codes(decoder), lambda x: lambda z, log_p_x: (log_p_x,), tol)
     return _checked("exact_mutual_information", log_p_x - log_p, error, tol, with_error)
 
 
@@ -504,9 +504,9 @@ def exact_infomax_bound(decoder, auxiliary, tol=1e-8, with_error=False):
 
     def log_r(x):
         r = _code("auxiliary", auxiliary, x)
-        return lambda z, log_p_x: (_log_prob_table(r, z),)
+        return lambda z, log_p_x: (log_prob_table(r, z),)
 
-    (_, log_r), error = _joint_means(decoder, log_r, tol, lambda x: _code("auxiliary", auxiliary, x))
+    (_, log_r), error = joint_means(_of_codes(decoder), log_r, tol, lambda x: _code("auxiliary", auxiliary, x))
     return _checked("exact_infomax_bound", prior_entropy() + log_r, error, tol, with_error)
 
 
@@ -514,8 +514,9 @@ def exact_elbo(encoder, decoder, x, tol=1e-8, with_error=False):
     """E_{z ~ q(z|x)} log p(x|z) - KL[q(z|x) || N(0, 1)] -> (..., batch), nats. Poster: ELBO."""
     x = _float64("x", x)
     q = _code("encoder", encoder, x)
-    log_p_x = lambda z, log_q: (_log_prob_table(_at_codes(decoder, z), x).swapaxes(-1, -2),)
-    (log_p,), error = _code_means(q, log_p_x, tol, _survey(decoder)[2])
+    decoder = _of_codes(decoder)
+    log_p_x = lambda z, log_q: (log_prob_table(decoder(z), x).swapaxes(-1, -2),)
+    (log_p,), error = code_means(q, log_p_x, tol, decoder)
     return _checked("exact_elbo", log_p - q.kl(), error, tol, with_error)
 
 
@@ -526,95 +527,24 @@ def exact_encoder_information(encoder, x, tol=1e-8, with_error=False):
         log_mean = onp.logaddexp.reduce(log_q, -2, keepdims=True) - math.log(log_q.shape[-2])
         return (log_q - log_mean,)
 
-    (kl,), error = _code_means(_code("encoder", encoder, _float64("x", x)), log_ratio, tol)
+    (kl,), error = code_means(_code("encoder", encoder, _float64("x", x)), log_ratio, tol)
     information, error = onp.mean(kl, -1), onp.mean(error, -1)
     return _checked("exact_encoder_information", information, error, tol, with_error)
 
 
-def _joint_means(decoder, values, tol, auxiliary=None):
-    """Means over z, x ~ p(z) p(x|z) of log p(x) and of the values (as in `_posterior`); their error."""
+def _of_codes(decoder):
+    """The decoder as the quadratures call it, on one-dimensional codes; checked."""
 
-    def given(x):  # log p(x), and as functions of x alone: log p(x), E_{z|x} values, their error
-        log_p, means, error = _posterior(decoder, x, values, tol, survey, negligible=-70.0)
-        return log_p, (log_p, *means, error.sum(0))
+    def checked(z):
+        try:
+            return _one_each(_returned("decoder", decoder, "z", z), z)
+        except (ValueError, IndexError) as error:
+            raise ValueError(
+                f"the decoder does not take codes of shape {z.shape}: {error}. Exact values are for "
+                f"one-dimensional codes; with more, average mae.elbo and mae.infomax_bound over draws"
+            ) from error
 
-    p, *survey = _survey(decoder)
-    if isinstance(p, Categorical):
-        log_p, values_of_x = given(onp.eye(p.shape[-1]))
-        *means, error = (onp.sum(onp.exp(log_p) * value, -1) for value in values_of_x)
-        return means, error
-    if p.shape[-1] != 1:
-        raise ValueError(
-            f"the decoder's x has {p.shape[-1]} features; an exact average over a Gaussian x needs "
-            f"one (log p(x), the ELBO and the sampled bounds have no such limit)"
-        )
-    ends = data_edges(p.mean, onp.exp(0.5 * p.log_var))
-    x = onp.linspace(ends[0], ends[-1], len(_CODES))[:, None]
-    turns = x[_turns(auxiliary(x))[1], 0] if auxiliary else []
-    for most in (50, len(ends)):  # few panels first: whether they skipped a peak, the mass will tell
-        edges = onp.unique([*ends[:: 1 + len(ends) // most], ends[-1], *turns])
-        log_mass, (*means, inner), (_, *errors) = integrate(given, edges, tol)
-        missed = onp.abs(onp.expm1(log_mass))  # p(x) has mass 1: this much of it was not seen
-        if onp.max(missed) < tol:
-            break
-    return means, inner + sum(errors) + missed * (1 + sum(onp.abs(mean) for mean in means))
-
-
-@onp.errstate(over="ignore", invalid="ignore")  # what overflows is refused
-def _posterior(decoder, x, values, tol, survey, negligible=-onp.inf):
-    """log p(x) (..., batch), the means of some values over p(z|x), the errors of all these.
-
-    values(x), for a block of rows x, is a function of codes z (points, 1) and of log p(x|z)
-    (..., x, z); it returns a tuple of arrays like the latter. The survey is that of the decoder.
-    Where log p(x) < negligible the errors are those of p(x) relative to exp(negligible).
-    """
-    highest, turns = survey
-    blocks = []
-    for rows in range(0, x.shape[-2], _BLOCK):  # neighbours in x share their panels
-        block = x[..., rows : rows + _BLOCK, :]
-        value = values(block)
-
-        def integrand(z):
-            log_p_x = _log_prob_table(_at_codes(decoder, z), block).swapaxes(-1, -2)  # (..., x, z)
-            return log_p_x - 0.5 * (z[:, 0] ** 2 + nets.LOG_2PI), value(z, log_p_x)
-
-        # beyond this reach even the highest log p(x|z) leaves the integrand e^-FAR below its peak
-        peak = max(onp.min(onp.max(integrand(_CODES[::100])[0], -1)), negligible)
-        reach = onp.sqrt(2 * max(FAR + highest - peak, 0))
-        edges = code_edges(reach, turns)
-        if not onp.all(integrand(edges[[0, -1], None])[0] <= peak - FAR):
-            raise QuadratureError(f"the decoder's density grows beyond codes of {edges[-1]:.1e}")
-        blocks.append(integrate(integrand, edges, tol, negligible))
-    return [onp.concatenate(parts, -1) for parts in zip(*blocks)]
-
-
-def _code_means(q, values, tol, turns=()):
-    """Means (..., batch) of values(z, log q(z|x)) over z ~ q(z|x), and their error."""
-
-    def integrand(z):
-        log_q = _log_prob_table(q, z)  # (..., x, z)
-        return log_q, values(z, log_q)
-
-    reach = onp.max(onp.abs(q.mean) + 10 * onp.exp(0.5 * q.log_var))
-    log_mass, means, (_, *errors) = integrate(integrand, code_edges(reach, turns), tol)
-    missed = onp.abs(onp.expm1(log_mass))  # q(z|x) has mass 1
-    return means, sum(errors) + missed * (1 + sum(onp.abs(mean) for mean in means))
-
-
-def _log_prob_table(p, points):
-    """log p_i(point_j): p (..., i, features), points (..., j, features) -> (..., i, j)."""
-    log_prob = p.unpack(p.params[..., :, None, :]).log_prob(points[..., None, :, :])
-    return onp.maximum(log_prob, -1e300)  # log 0 as a number: 0 log 0 = 0
-
-
-def _at_codes(decoder, z):
-    try:
-        return _one_each(_returned("decoder", decoder, "z", z), z)
-    except (ValueError, IndexError) as error:
-        raise ValueError(
-            f"the decoder does not take codes of shape {z.shape}: {error}. Exact values are for "
-            f"one-dimensional codes; with more, average mae.elbo and mae.infomax_bound over draws"
-        ) from error
+    return checked
 
 
 def _code(name, function, x):
@@ -645,31 +575,3 @@ def _checked(name, value, error, tol, with_error):
     if not worst <= tol:
         raise QuadratureError(f"{name}: error {worst:.1e} where tol={tol:.1e} was asked for")
     return (value, error) if with_error else value
-
-
-_BLOCK = 64  # rows (values of x) integrated together
-_CODES = onp.linspace(-9, 9, 3601)[:, None]
-_FAR_CODES = onp.array([-100.0, -50, -20, -12, 12, 20, 50, 100])[:, None]
-
-
-def _survey(decoder):
-    """p(x|z) at a choice of codes, the highest log p(x|z), and the codes at which panels must end."""
-    p, far = _at_codes(decoder, _CODES), _at_codes(decoder, _FAR_CODES)
-    if not onp.isfinite(p.params if isinstance(p, Gaussian) else p.probs).all():
-        raise QuadratureError("the decoder returns values that are not finite")
-    if isinstance(p, Gaussian):
-        highest = max(onp.max(-0.5 * (nets.LOG_2PI + q.log_var).sum(-1)) for q in (p, far))
-    else:
-        highest = 0.0
-    turns, ends = _turns(p)
-    chosen = onp.union1d(onp.arange(0, len(_CODES), 12), turns)
-    return p.unpack(p.params[..., chosen, :]), highest, _CODES[ends, 0]
-
-
-def _turns(p):
-    """Where p, at the points of a fine grid, turns sharply, and the ends of these stretches."""
-    if isinstance(p, Gaussian):
-        course = onp.concatenate([p.mean * onp.exp(-0.5 * p.log_var), p.log_var], -1)
-    else:
-        course = onp.maximum(nets.softmax(p.logits)[1], -100)
-    return sharp_turns(onp.moveaxis(course, -2, 0).reshape(p.shape[-2], -1))

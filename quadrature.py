@@ -1,5 +1,10 @@
-"""Integrals over a line with an error that is known: adaptive Clenshaw-Curtis quadrature."""
+"""Exact averages over a one-dimensional code: adaptive quadrature with an error that is known.
+
+Distributions are those of `mae`: `params`, `unpack`, `log_prob`, and either `mean` or `logits`.
+"""
 import numpy as np
+
+import nets
 
 
 class QuadratureError(ValueError):
@@ -7,6 +12,162 @@ class QuadratureError(ValueError):
 
 
 FAR = 40.0  # nats below the peak, where e^-40 = 4e-18 cannot change a sum of doubles
+_BLOCK = 64  # rows (values of x) integrated together
+_CODES = np.linspace(-9, 9, 3601)[:, None]
+_FAR_CODES = np.array([-100.0, -50, -20, -12, 12, 20, 50, 100])[:, None]
+
+# ----------------------------------------------------------------- averages over codes and data
+
+
+def joint_means(decoder, values, tol, auxiliary=None):
+    """Means over z, x ~ p(z) p(x|z) of log p(x) and of the values (as in `posterior_means`); their error."""
+
+    def given(x):  # log p(x), and as functions of x alone: log p(x), E_{z|x} values, their error
+        log_p, means, error = posterior_means(decoder, x, values, tol, survey, negligible=-70.0)
+        return log_p, (log_p, *means, error.sum(0))
+
+    survey = _survey(decoder)
+    p = survey[0]
+    if hasattr(p, "logits"):
+        log_p, values_of_x = given(np.eye(p.shape[-1]))
+        *means, error = (np.sum(np.exp(log_p) * value, -1) for value in values_of_x)
+        return means, error
+    if p.shape[-1] != 1:
+        raise ValueError(
+            f"the decoder's x has {p.shape[-1]} features; an exact average over a Gaussian x needs "
+            f"one (log p(x), the ELBO and the sampled bounds have no such limit)"
+        )
+    ends = data_edges(p.mean, np.exp(0.5 * p.log_var))
+    x = np.linspace(ends[0], ends[-1], len(_CODES))[:, None]
+    turns = x[_turns(auxiliary(x))[1], 0] if auxiliary else []
+    for most in (50, len(ends)):  # few panels first: whether they skipped a peak, the mass will tell
+        edges = np.unique([*ends[:: 1 + len(ends) // most], ends[-1], *turns])
+        log_mass, (*means, inner), (_, *errors) = integrate(given, edges, tol)
+        missed = np.abs(np.expm1(log_mass))  # p(x) has mass 1: this much of it was not seen
+        if np.max(missed) < tol:
+            break
+    return means, inner + sum(errors) + missed * (1 + sum(np.abs(mean) for mean in means))
+
+
+@np.errstate(over="ignore", invalid="ignore")  # what overflows is refused
+def posterior_means(decoder, x, values, tol, survey=None, negligible=-np.inf):
+    """log p(x) (..., batch), the means of some values over p(z|x), the errors of all these.
+
+    values(x), for a block of rows x, is a function of codes z (points, 1) and of log p(x|z)
+    (..., x, z); it returns a tuple of arrays like the latter. survey: that of the decoder, if known.
+    Where log p(x) < negligible the errors are those of p(x) relative to exp(negligible).
+    """
+    _, highest, turns = survey or _survey(decoder)
+    blocks = []
+    for rows in range(0, x.shape[-2], _BLOCK):  # neighbours in x share their panels
+        block = x[..., rows : rows + _BLOCK, :]
+        value = values(block)
+
+        def integrand(z):
+            log_p_x = log_prob_table(decoder(z), block).swapaxes(-1, -2)  # (..., x, z)
+            return log_p_x - 0.5 * (z[:, 0] ** 2 + nets.LOG_2PI), value(z, log_p_x)
+
+        # beyond this reach even the highest log p(x|z) leaves the integrand e^-FAR below its peak
+        peak = max(np.min(np.max(integrand(_CODES[::100])[0], -1)), negligible)
+        reach = np.sqrt(2 * max(FAR + highest - peak, 0))
+        edges = code_edges(reach, turns)
+        if not np.all(integrand(edges[[0, -1], None])[0] <= peak - FAR):
+            raise QuadratureError(f"the decoder's density grows beyond codes of {edges[-1]:.1e}")
+        blocks.append(integrate(integrand, edges, tol, negligible))
+    return [np.concatenate(parts, -1) for parts in zip(*blocks)]
+
+
+def code_means(q, values, tol, decoder=None):
+    """Means (..., batch) of values(z, log q(z|x)) over z ~ q(z|x), and their error.
+
+    decoder: what the values depend on, if on one.
+    """
+
+    def integrand(z):
+        log_q = log_prob_table(q, z)  # (..., x, z)
+        return log_q, values(z, log_q)
+
+    reach = np.max(np.abs(q.mean) + 10 * np.exp(0.5 * q.log_var))
+    turns = _survey(decoder)[2] if decoder else []
+    log_mass, means, (_, *errors) = integrate(integrand, code_edges(reach, turns), tol)
+    missed = np.abs(np.expm1(log_mass))  # q(z|x) has mass 1
+    return means, sum(errors) + missed * (1 + sum(np.abs(mean) for mean in means))
+
+
+def log_prob_table(p, points):
+    """log p_i(point_j): p (..., i, features), points (..., j, features) -> (..., i, j)."""
+    log_prob = p.unpack(p.params[..., :, None, :]).log_prob(points[..., None, :, :])
+    return np.maximum(log_prob, -1e300)  # log 0 as a number: 0 log 0 = 0
+
+
+# ------------------------------------------------------------------ where the panels have to end
+
+
+def _survey(decoder):
+    """p(x|z) at a choice of codes, the highest log p(x|z), and the codes at which panels must end."""
+    p, far = decoder(_CODES), decoder(_FAR_CODES)
+    if not np.isfinite(p.params if hasattr(p, "mean") else p.probs).all():
+        raise QuadratureError("the decoder returns values that are not finite")
+    if hasattr(p, "mean"):
+        highest = max(np.max(-0.5 * (nets.LOG_2PI + q.log_var).sum(-1)) for q in (p, far))
+    else:
+        highest = 0.0
+    turns, ends = _turns(p)
+    chosen = np.union1d(np.arange(0, len(_CODES), 12), turns)
+    return p.unpack(p.params[..., chosen, :]), highest, _CODES[ends, 0]
+
+
+def _turns(p):
+    """Where p, at the points of a fine grid, turns sharply, and the ends of these stretches."""
+    if hasattr(p, "mean"):
+        course = np.concatenate([p.mean * np.exp(-0.5 * p.log_var), p.log_var], -1)
+    else:
+        course = np.maximum(nets.softmax(p.logits)[1], -100)
+    return sharp_turns(np.moveaxis(course, -2, 0).reshape(p.shape[-2], -1))
+
+
+def code_edges(reach, turns):
+    """Panel ends for an integral over z: close where the prior is, longer further out, to `reach`."""
+    if not reach < 1e9:
+        raise QuadratureError(f"codes as far out as {reach:.1e} would matter")
+    ends = [0, 1, 2, 3, 4, 5.5, 7.5, 10]
+    while ends[-1] < reach:
+        ends.append(ends[-1] * 1.25)
+    return np.unique(np.concatenate([-np.array(ends), ends, turns]))
+
+
+def data_edges(mean, width):
+    """Panel ends for an integral over a mixture of peaks (any shapes): none skips a narrow one."""
+    mean, width = mean.ravel(), width.ravel()
+    low, high = (mean - 10 * width).min(), (mean + 10 * width).max()
+    even = np.linspace(low, high, 7)
+    ends = np.concatenate([mean - 10 * width, mean, mean + 10 * width, even])
+    widths = np.concatenate([width, width, width, high - low + 0 * even])
+    order = np.argsort(ends)
+    ends, widths, longest = ends[order], widths[order], even[1] - even[0]
+    chosen, last = [ends[0]], widths[0]
+    for end, width in zip(ends, widths):  # a panel's 33 points stand at most 1.6 widths apart
+        if end - chosen[-1] >= min(32 * width, 32 * last, longest):
+            chosen.append(end)
+            last = width
+    chosen[-1] = ends[-1]
+    return chosen
+
+
+def sharp_turns(course):
+    """Where a function sampled on a fine grid, (points, values), bends sharply against its slopes.
+
+    Such a bend within two steps of the grid is too short for the points of a panel to be sure to
+    meet it: a panel must end there. -> indices of these points, and of the ends of their stretches.
+    """
+    slope = np.abs(np.diff(course, axis=0))
+    nearby = np.lib.stride_tricks.sliding_window_view(np.pad(slope, [(8, 7), (0, 0)]), 16, 0).max(-1)
+    bend = np.abs(np.diff(course, 2, axis=0))
+    sharp = ((bend > 0.3 * nearby[1:]) & (bend > 1e-3)).any(1)
+    return np.flatnonzero(sharp) + 1, np.flatnonzero(np.diff(sharp, prepend=False, append=False))
+
+
+# --------------------------------------------------------------- adaptive Clenshaw-Curtis quadrature
 
 
 def _clenshaw_curtis(n):
@@ -77,44 +238,3 @@ def integrate(integrand, edges, tol, negligible=-np.inf):
     means = sums[1:] / mass
     errors[1:] += np.abs(means) * errors[0]
     return scale + np.log(mass), means, np.where(sums[0] > 0, errors / mass, 1e300)
-
-
-def code_edges(reach, turns):
-    """Panel ends for an integral over z: close where the prior is, longer further out, to `reach`."""
-    if not reach < 1e9:
-        raise QuadratureError(f"codes as far out as {reach:.1e} would matter")
-    ends = [0, 1, 2, 3, 4, 5.5, 7.5, 10]
-    while ends[-1] < reach:
-        ends.append(ends[-1] * 1.25)
-    return np.unique(np.concatenate([-np.array(ends), ends, turns]))
-
-
-def data_edges(mean, width):
-    """Panel ends for an integral over a mixture of peaks (any shapes): none skips a narrow one."""
-    mean, width = mean.ravel(), width.ravel()
-    low, high = (mean - 10 * width).min(), (mean + 10 * width).max()
-    even = np.linspace(low, high, 7)
-    ends = np.concatenate([mean - 10 * width, mean, mean + 10 * width, even])
-    widths = np.concatenate([width, width, width, high - low + 0 * even])
-    order = np.argsort(ends)
-    ends, widths, longest = ends[order], widths[order], even[1] - even[0]
-    chosen, last = [ends[0]], widths[0]
-    for end, width in zip(ends, widths):  # a panel's 33 points stand at most 1.6 widths apart
-        if end - chosen[-1] >= min(32 * width, 32 * last, longest):
-            chosen.append(end)
-            last = width
-    chosen[-1] = ends[-1]
-    return chosen
-
-
-def sharp_turns(course):
-    """Where a function sampled on a fine grid, (points, values), bends sharply against its slopes.
-
-    Such a bend within two steps of the grid is too short for the points of a panel to be sure to
-    meet it: a panel must end there. -> indices of these points, and of the ends of their stretches.
-    """
-    slope = np.abs(np.diff(course, axis=0))
-    nearby = np.lib.stride_tricks.sliding_window_view(np.pad(slope, [(8, 7), (0, 0)]), 16, 0).max(-1)
-    bend = np.abs(np.diff(course, 2, axis=0))
-    sharp = ((bend > 0.3 * nearby[1:]) & (bend > 1e-3)).any(1)
-    return np.flatnonzero(sharp) + 1, np.flatnonzero(np.diff(sharp, prepend=False, append=False))
