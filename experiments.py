@@ -52,7 +52,7 @@ def standard_normal_mean(values):
     def integrand(x):
         return -0.5 * (x[:, 0] ** 2 + nets.LOG_2PI), values(x)
 
-    _, means, errors = integrate(integrand, [-9, -3, 3, 9], 1e-8)
+    _, means, errors = integrate(integrand, [-9, -4, -1.5, 1.5, 4, 9], 1e-8)
     return means, errors[1:].max()
 
 

@@ -39,7 +39,7 @@ def joint_means(decoder, values, tol, auxiliary=None):
         )
     ends = data_edges(p.mean, np.exp(0.5 * p.log_var))
     x = np.linspace(ends[0], ends[-1], len(_CODES))[:, None]
-    turns = x[_turns(auxiliary(x))[1], 0] if auxiliary else []
+    turns = x[sharp_turns(_course(auxiliary(x)))[1], 0] if auxiliary else []
     for most in (50, len(ends)):  # few panels first: whether they skipped a peak, the mass will tell
         edges = np.unique([*ends[:: 1 + len(ends) // most], ends[-1], *turns])
         log_mass, (*means, inner), (_, *errors) = integrate(given, edges, tol)
@@ -112,18 +112,18 @@ def _survey(decoder):
         highest = max(np.max(-0.5 * (nets.LOG_2PI + q.log_var).sum(-1)) for q in (p, far))
     else:
         highest = 0.0
-    turns, ends = _turns(p)
+    turns, ends = sharp_turns(_course(p))
     chosen = np.union1d(np.arange(0, len(_CODES), 12), turns)
     return p.unpack(p.params[..., chosen, :]), highest, _CODES[ends, 0]
 
 
-def _turns(p):
-    """Where p, at the points of a fine grid, turns sharply, and the ends of these stretches."""
+def _course(p):
+    """p at the points of a grid, in natural units: standard deviations and nats; (points, values)."""
     if hasattr(p, "mean"):
         course = np.concatenate([p.mean * np.exp(-0.5 * p.log_var), p.log_var], -1)
     else:
         course = np.maximum(nets.softmax(p.logits)[1], -100)
-    return sharp_turns(np.moveaxis(course, -2, 0).reshape(p.shape[-2], -1))
+    return np.moveaxis(course, -2, 0).reshape(p.shape[-2], -1)
 
 
 def code_edges(reach, turns):
@@ -210,14 +210,17 @@ def integrate(integrand, edges, tol, negligible=-np.inf):
         (low, high), todo = todo[:, :room], todo[:, room:]
         points = ((low + high)[:, None] + (high - low)[:, None] * _POINTS) / 2
         log_w, values = integrand(points.reshape(-1, 1))
-        log_w, *values = np.broadcast_arrays(log_w, *values)
-        log_w = log_w.reshape(*log_w.shape[:-1], *points.shape)  # (..., panel, point)
+        lead = np.broadcast_shapes(log_w.shape, *(v.shape for v in values))[:-1]
+        log_w, *values = (  # (..., panel, point)
+            np.broadcast_to(a, (*lead, points.size)).reshape(*lead, *points.shape)
+            for a in (log_w, *values)
+        )
         top, bottom = log_w.max(-1), log_w.min(-1)
         # all sums are kept relative to e^scale, the highest point so far
         old, scale = scale, np.maximum(scale, top.max(-1))
         sums, errors = sums * np.exp(old - scale), errors * np.exp(old - scale)
         w = np.exp(log_w - scale[..., None, None])
-        parts = np.stack([w @ _RULE, *((w * v.reshape(w.shape)) @ _RULE for v in values)])
+        parts = np.stack([w @ _RULE, *((w * v) @ _RULE for v in values)])
         parts *= (high - low)[:, None] / 2  # (1 + values, ..., panel, 2)
         part, error = parts[..., 0], np.abs(parts[..., 1])
         # what rounding leaves of a sum, and of an exponent that is large itself

@@ -59,9 +59,11 @@ def test_targets_come_before_seeds_and_the_history_ends_at_the_target():
 
 
 def test_a_model_that_diverges_is_frozen_and_the_others_do_not_notice():
+    stream = lambda rng: rng.bit_generator.state["state"]["inc"]
+    bad = stream(np.random.default_rng(1))
+
     def data(rng, n):  # seed 1 gets data that no float32 holds
-        x = standard_normal(rng, n)
-        return x * np.where(rng.bit_generator.seed_seq.entropy == 1, 1e30, 1)
+        return standard_normal(rng, n) * (1e30 if stream(rng) == bad else 1)
 
     fit = train((1.0,), data, seeds=2)
     assert fit.diverged[1] >= 0 and np.isfinite(fit.params).all()
