@@ -69,7 +69,7 @@ def draw_split_normal(models, labels):
         lines = LineCollection([np.column_stack([x, piece]) for piece in pieces], lw=0.9)
         lines.set(array=z, cmap="viridis")
         axis.add_collection(lines)
-        axis.plot(x, np.exp(mae.exact_log_likelihood(model.decoder, x[:, None])), "k", lw=1)
+        axis.plot(x[::3], np.exp(mae.exact_log_likelihood(model.decoder, x[::3, None])), "k", lw=1)
         axis.plot(x, np.exp(-0.5 * x**2) / math.sqrt(2 * math.pi), "--", color="tab:red", lw=1)
         axis.set(xlim=(x[0], x[-1]), ylim=(0, 1.08 * max(0.4, pieces.max())), yticks=[])
     axes[-1].set_xlabel("$x$")
@@ -260,7 +260,7 @@ def figure_of_rows(labels):
 
 
 def draw_history(fit, optimum):
-    """Bound against target, ELBO and multiplier per step: mean of 25 steps, one line per target."""
+    """Bound against target, ELBO and multiplier while training, as means of 25 steps."""
     from matplotlib import colormaps
     from matplotlib.figure import Figure
 
@@ -272,11 +272,10 @@ def draw_history(fit, optimum):
         color = colors[targets.index(label(target))]
         first = seed == fit.seeds[0]
         for axis, name in zip(axes, ("infomax_bound", "elbo", "multiplier")):
-            values = fit.history[name][k]
-            window = min(25, len(values))
-            smooth = np.convolve(values, np.ones(window) / window, "valid")
-            steps = np.arange(len(smooth)) + window / 2
-            axis.plot(steps, smooth, color=color, lw=0.7, label=label(target) if first else None)
+            blocks = np.array_split(fit.history[name][k], max(fit.history[name].shape[1] // 25, 1))
+            middles = (np.arange(len(blocks)) + 0.5) * len(fit.history[name][k]) / len(blocks)
+            means = [block.mean() for block in blocks]
+            axis.plot(middles, means, color=color, lw=0.7, label=label(target) if first else None)
         if first and not math.isnan(target):
             axes[0].plot(fit.history["target"][k], "--", color=color, lw=0.7)
     axes[0].set_ylabel("infomax bound (nats),\ntarget dashed")
@@ -302,6 +301,63 @@ def show_progress(steps):
         print(f"\r{line:<70}", end="", file=sys.stderr, flush=True)
 
     return show
+
+
+# ------------------------------------------------------------------------------------------ scaling
+
+SCALING = "seconds of training against models, steps and batch, to plan a sweep"
+CURVES = {  # what grows, from the common point of 24 models, 400 steps, batches of 64
+    "models": [6, 24, 96, 384],
+    "steps": [100, 200, 400, 800],
+    "batch": [16, 64, 256, 1024],
+}
+
+
+def seconds(models=24, steps=400, batch=64):
+    """Time of one split-normal fit; a quarter of the models share each target."""
+    information = np.linspace(0, 2, max(models // 4, 1))
+    start = time.perf_counter()
+    mae.fit(standard_normal, information=information, seeds=4, steps=steps, batch=batch)
+    return time.perf_counter() - start
+
+
+def scaling(folder, plot):
+    """Measure and print the three curves, each point the best of three."""
+    seconds(steps=50)  # warm up
+    print("   grows  value  seconds  ms/step  of one step of 24 models and 64 examples")
+    lines, common = [], min(seconds() for _ in range(3)) / 400
+    for what, values in CURVES.items():
+        for value in values:
+            taken = min(seconds(**{what: value}) for _ in range(3))
+            per_step = taken / (value if what == "steps" else 400)
+            lines.append([what, value, taken, 1e3 * per_step, per_step / common])
+            print("{:>8}{:>7}{:>9.3f}{:>9.3f}{:>8.2f}".format(*lines[-1]))
+
+    def save(path):
+        with open(path, "w", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerows([["grows", "value", "seconds", "ms_per_step", "relative_step"], *lines])
+
+    write(folder / "metrics.csv", save)
+    if plot:
+        write(folder / "figure.png", draw_scaling(lines).savefig)
+
+
+def draw_scaling(lines):
+    """Seconds against each of the three, and what growing in proportion would be."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 2.6), dpi=150, layout="constrained")
+    for axis, what in zip(figure.subplots(1, len(CURVES), sharey=True), CURVES):
+        x, y = np.array([line[1:3] for line in lines if line[0] == what]).T
+        axis.loglog(x, y, "o-", ms=4, label="measured")
+        axis.loglog(x, y[-1] * x / x[-1], "--", color="0.5", lw=1, label="in proportion")
+        axis.set_xlabel(what)
+        axis.set_xticks(x, [f"{value:.0f}" for value in x])
+        axis.minorticks_off()
+    figure.axes[0].set_ylabel("seconds")
+    figure.axes[0].legend(frameon=False, fontsize=8)
+    return figure
 
 
 # ------------------------------------------------------------------------------------ command line
@@ -332,14 +388,16 @@ target.__name__ = "target (nats >= 0, or none)"
 
 
 def parse(arguments):
+    summaries = {name: experiment.summary for name, experiment in EXPERIMENTS.items()}
+    summaries["scaling"] = SCALING
     parser = argparse.ArgumentParser(
         usage="python experiments.py NAME [options]",
         description=__doc__,
-        epilog="\n".join(["experiments:", *(f"  {n:14}{e.summary}" for n, e in EXPERIMENTS.items())]),
+        epilog="\n".join(["experiments:", *(f"  {name:14}{text}" for name, text in summaries.items())]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("name", metavar="NAME", choices=EXPERIMENTS, help="the experiment, see below; comes first")
+    add("name", metavar="NAME", choices=summaries, help="the experiment, see below; comes first")
     add("--information", metavar="M", type=target, nargs="+", help="targets for the mutual information, in nats; none: no constraint, a VAE (default: the experiment's rows)")  # fmt: skip
     add("--seeds", metavar="N", type=at_least(1), default=4, help="models per target (%(default)s)")
     add("--seed", metavar="S", type=at_least(0), default=0, help="the first one's seed (%(default)s)")
@@ -349,14 +407,20 @@ def parse(arguments):
     add("--method", choices=mae.METHODS, default="lagrangian", help="how the constraint is enforced (%(default)s)")  # fmt: skip
     add("--out", metavar="DIR", type=Path, default=Path("out"), help="results go to DIR/NAME/ (%(default)s)")  # fmt: skip
     add("--no-plot", action="store_true", help="no figures")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    for name in ("information", "seeds", "seed", "steps", "batch", "hidden", "method"):
+        if options.name == "scaling" and getattr(options, name) != parser.get_default(name):
+            parser.error(f"--{name} does not apply to scaling")
+    return options
 
 
 def main(arguments=None):
     options = parse(arguments)
-    experiment = EXPERIMENTS[options.name]
     folder = options.out / options.name
     folder.mkdir(parents=True, exist_ok=True)
+    if options.name == "scaling":
+        return scaling(folder, not options.no_plot)
+    experiment = EXPERIMENTS[options.name]
     progress = show_progress(options.steps)
     fit = mae.fit(
         experiment.data,

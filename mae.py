@@ -377,24 +377,27 @@ def fit(
         onp.empty(0), targets, numbers, onp.empty(0), {}, likelihood, method, features, latent, hidden
     )
     nets.recycle_memory()
+    # Models do not touch each other: train as many together as stay in cache, equal seeds first,
+    # because they share their noise; then put them back in order.
+    order = onp.argsort(numbers, kind="stable")
     parts = []
-    for first in range(0, len(models), _SHARD):  # models are independent: few enough to stay in cache
-        shard = slice(first, first + _SHARD)
-        part = replace(models, targets=targets[shard], seeds=numbers[shard])
+    for first in range(0, len(order), _SHARD):
+        shard = order[first : first + _SHARD]
 
         def report(step, gap):
             if progress:
-                done = first * steps + len(part) * step
-                progress(done / len(models), gap)
+                progress((first * steps + len(shard) * step) / len(order), gap)
 
+        part = replace(models, targets=targets[shard], seeds=numbers[shard])
         with onp.errstate(over="ignore", invalid="ignore"):  # a model that diverges is frozen
             parts.append(_train(part, sample, steps, batch, learning_rate, dtype, report))
-    joined = {name: onp.concatenate([getattr(part, name) for part in parts]) for name in _ARRAYS}
-    history = {name: onp.concatenate([part.history[name] for part in parts]) for name in parts[0].history}
-    return replace(models, **joined, history=history)
+    join = lambda arrays: onp.concatenate(arrays)[onp.argsort(order)]
+    arrays = {name: join([getattr(part, name) for part in parts]) for name in _ARRAYS}
+    history = {name: join([part.history[name] for part in parts]) for name in parts[0].history}
+    return replace(models, **arrays, history=history)
 
 
-_SHARD = 48
+_SHARD = 96
 _CHUNK = 50  # steps whose noise is drawn together
 _RAMP = 0.4  # fraction of the steps over which the target rises from 0 to M; then lambda moves
 _LAMBDA_RATE, _LAMBDA_MOST = 0.1, 5.0  # lambda rises by this times the gap, and not without end

@@ -121,7 +121,7 @@ def test_the_commands_of_the_readme_exist():
     assert "pip install -r requirements.txt && python experiments.py split-normal" in blocks
     assert "python -m pytest" in blocks
     names = re.findall(r"python experiments\.py ([\w-]+)", blocks)
-    assert set(names) == set(experiments.EXPERIMENTS)
+    assert set(names) == {*experiments.EXPERIMENTS, "scaling"}
 
 
 @pytest.mark.parametrize("name", experiments.EXPERIMENTS)
@@ -170,3 +170,20 @@ def test_an_output_folder_that_cannot_be_is_refused_before_training(tmp_path):
     done = run("split-normal", "--out", tmp_path / "file")
     assert done.returncode != 0 and "file" in done.stderr and done.stdout == ""
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_scaling_prints_three_curves(tmp_path, monkeypatch, capsys):
+    curves = {"models": [4, 8], "steps": [2, 4], "batch": [4, 8]}
+    monkeypatch.setattr(experiments, "CURVES", curves)
+    experiments.main(["scaling", "--out", str(tmp_path)])
+    lines = [line.split()[:2] for line in capsys.readouterr().out.splitlines()[1:-2]]
+    assert lines == [[what, str(value)] for what, values in curves.items() for value in values]
+    rows = metrics(tmp_path / "scaling")
+    assert all(float(row["seconds"]) > 0 for row in rows) and len(rows) == 6
+    assert (tmp_path / "scaling" / "figure.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_options_that_do_not_apply_are_refused(tmp_path):
+    done = run("scaling", "--steps", 10, "--out", tmp_path / "new")
+    assert done.returncode == 2 and "--steps does not apply to scaling" in done.stderr
+    assert not (tmp_path / "new").exists()
