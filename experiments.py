@@ -1,4 +1,5 @@
-"""The poster's experiments: `python experiments.py NAME` trains, prints a table, draws the figures."""
+"""The poster's experiments: `python experiments.py NAME` trains, prints a table, draws figures."""
+
 import argparse
 import csv
 import math
@@ -57,7 +58,7 @@ def standard_normal_mean(values):
 
 
 def draw_split_normal(models, labels):
-    """Each row: p(x|z) p(z) dz for a grid of z, coloured by z, and their sum p(x) against the truth."""
+    """Each row: p(x|z) p(z) dz for a grid of z, coloured by z; p(x) against the truth."""
     from matplotlib.collections import LineCollection
 
     x, z, dz = np.linspace(-3.6, 3.6, 721), np.linspace(-2.8, 2.8, 15), 0.4
@@ -115,8 +116,15 @@ def draw_categorical(models, labels):
     names = [*map(str, range(10)), "true $p(x)$"]
     title = "$p(x|z)$ for each $x$"
     figure.legend(
-        lines, names, loc="outside upper center", ncols=11, frameon=False, title=title,
-        handlelength=1, columnspacing=0.9, fontsize=8,
+        lines,
+        names,
+        loc="outside upper center",
+        ncols=11,
+        frameon=False,
+        title=title,
+        handlelength=1,
+        columnspacing=0.9,
+        fontsize=8,
     )
     return figure
 
@@ -153,7 +161,7 @@ COLUMNS += ["log_likelihood", "elbo", "quadrature_error", "reached"]
 
 
 def evaluate(model, experiment):
-    """The exact values of one model, a row of metrics.csv; nan where quadrature cannot resolve it."""
+    """The exact values of one model, a row of metrics.csv; nan where quadrature fails."""
 
     def given(x):
         log_p, log_p_error = mae.exact_log_likelihood(model.decoder, x, with_error=True)
@@ -219,14 +227,14 @@ def shortfalls(rows, optimum, ceiling):
     for name, group in by_target(rows).items():
         short = optimum - min(row["log_likelihood"] for row in group)
         if short > LIKELIHOOD_KEPT:
-            yield f"WARNING: target {name}: the log-likelihood is up to {short:.4f} nats below optimum."
+            yield f"WARNING: target {name}: log-likelihood up to {short:.4f} nats below optimum."
         missed = [row for row in group if not row["reached"]]
         if not missed:
             continue
         best = max(missed, key=lambda row: row["infomax_bound"])
         yield (
-            f"WARNING: target {name} was not reached by {len(missed)} of {len(group)} models; best of "
-            f"these: certified (infomax bound) {best['infomax_bound']:.4f}, exact information "
+            f"WARNING: target {name} was not reached by {len(missed)} of {len(group)} models; best "
+            f"of these: certified (infomax bound) {best['infomax_bound']:.4f}, exact information "
             f"{best['information']:.4f} nats."
         )
         if best["target"] > ceiling:
@@ -336,7 +344,9 @@ def scaling(folder, plot):
     def save(path):
         with open(path, "w", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerows([["grows", "value", "seconds", "ms_per_step", "relative_step"], *lines])
+            writer.writerows(
+                [["grows", "value", "seconds", "ms_per_step", "relative_step"], *lines]
+            )
 
     write(folder / "metrics.csv", save)
     if plot:
@@ -393,22 +403,32 @@ def parse(arguments):
     parser = argparse.ArgumentParser(
         usage="python experiments.py NAME [options]",
         description=__doc__,
-        epilog="\n".join(["experiments:", *(f"  {name:14}{text}" for name, text in summaries.items())]),
+        epilog="\n".join(
+            ["experiments:", *(f"  {name:14}{text}" for name, text in summaries.items())]
+        ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("name", metavar="NAME", choices=summaries, help="the experiment, see below; comes first")
-    add("--information", metavar="M", type=target, nargs="+", help="targets for the mutual information, in nats; none: no constraint, a VAE (default: the experiment's rows)")  # fmt: skip
-    add("--seeds", metavar="N", type=at_least(1), default=4, help="models per target (%(default)s)")
-    add("--seed", metavar="S", type=at_least(0), default=0, help="the first one's seed (%(default)s)")
-    add("--steps", metavar="T", type=at_least(1), default=4000, help="training steps (%(default)s)")
-    add("--batch", metavar="B", type=at_least(1), default=128, help="examples per step (%(default)s)")
-    add("--hidden", metavar="H", type=at_least(1), default=16, help="hidden units per network (%(default)s)")  # fmt: skip
-    add("--method", choices=mae.METHODS, default="lagrangian", help="how the constraint is enforced (%(default)s)")  # fmt: skip
-    add("--out", metavar="DIR", type=Path, default=Path("out"), help="results go to DIR/NAME/ (%(default)s)")  # fmt: skip
+    targets = "targets for I(z, x) in nats; none: no constraint, a VAE (default: the README's rows)"
+    add("--information", metavar="M", type=target, nargs="+", help=targets)
+    integers = {
+        "seeds": ("N", 1, 4, "models per target"),
+        "seed": ("S", 0, 0, "the first one's seed"),
+        "steps": ("T", 1, 4000, "training steps"),
+        "batch": ("B", 1, 128, "examples per step"),
+        "hidden": ("H", 1, 16, "hidden units per network"),
+    }
+    for name, (metavar, lowest, default, text) in integers.items():
+        text = f"{text} (default: {default})"
+        add(f"--{name}", metavar=metavar, type=at_least(lowest), default=default, help=text)
+    text = "how the constraint is enforced (default: lagrangian)"
+    add("--method", choices=mae.METHODS, default="lagrangian", help=text)
+    text = "write to DIR/NAME/ (default: out)"
+    add("--out", metavar="DIR", type=Path, default=Path("out"), help=text)
     add("--no-plot", action="store_true", help="no figures")
     options = parser.parse_args(arguments)
-    for name in ("information", "seeds", "seed", "steps", "batch", "hidden", "method"):
+    for name in ("information", "method", *integers):
         if options.name == "scaling" and getattr(options, name) != parser.get_default(name):
             parser.error(f"--{name} does not apply to scaling")
     return options

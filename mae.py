@@ -1,21 +1,23 @@
 """The Mutual Autoencoder: a variational autoencoder whose mutual information I(z, x) = M is chosen.
 
-After Phuong, Kushman, Nowozin, Tomioka, Welling, "The Mutual Autoencoder: Controlling Information in
-Latent Code Representations". Read it top to bottom; the sections follow the poster.
+After Phuong, Kushman, Nowozin, Tomioka, Welling, "The Mutual Autoencoder: Controlling Information
+in Latent Code Representations". Read it top to bottom; the sections follow the poster.
 
     poster          code          meaning
     x               x             observation, (..., batch, features)
     z ~ N(0, I)     z             code, (..., batch, latent)
     p_theta(x|z)    decoder       callable, z -> Gaussian or Categorical over x
     q_phi(z|x)      encoder       callable, x -> Gaussian over z
-    r_omega(z|x)    auxiliary     callable, x -> Gaussian over z: recovers the code of generated data
-    M               target        the wanted I_p(z, x)
+    r_omega(z|x)    auxiliary     callable, x -> Gaussian over z: recovers the code of generated
+    data M               target        the wanted I_p(z, x)
 
-Informations, entropies, log-likelihoods and bounds are in nats, and higher is better: all of them are
-maximised. Noise is data (`eps` and `z` are arrays): every function but `fit` is deterministic. The last
-two axes are (batch, features); axes in front of them broadcast, so that K models side by side are
-arrays with one more axis. Bounds return one value per example, (..., batch): average as you like.
+Informations, entropies, log-likelihoods and bounds are in nats, and higher is better: all of them
+are maximised. Noise is data (`eps` and `z` are arrays): every function but `fit` is deterministic.
+The last two axes are (batch, features); axes in front of them broadcast, so that K models side by
+side are arrays with one more axis. Bounds return one value per example, (..., batch): average as
+you like.
 """
+
 import json
 import math
 import zipfile
@@ -28,6 +30,12 @@ from autograd.extend import Box
 
 import nets
 from quadrature import QuadratureError, code_means, joint_means, log_prob_table, posterior_means
+
+__all__ = [
+    "Gaussian", "Categorical", "prior_entropy", "elbo", "infomax_bound", "lagrangian", "penalty",
+    "fit", "Fit", "load", "exact_log_likelihood", "exact_mutual_information", "exact_infomax_bound",
+    "exact_information_and_bound", "exact_elbo", "exact_encoder_information", "QuadratureError",
+]  # fmt: skip
 
 # ------------------------------------------------------------------ distributions: p, q and r
 
@@ -65,13 +73,14 @@ def _check_fit(name, shape, other_name, other):
 class Gaussian:
     """N(mean, exp(log_var)) with independent features; mean and log_var (..., batch, features).
 
-    log_var may also be one number, or (..., 1, 1). ValueError if the shapes do not fit.
+    log_var may also be one number, or (..., 1, 1). ValueError, naming the array, if shapes do not
+    fit. Poster: "normal with means and log-variances".
     """
 
     def __init__(self, mean, log_var):
         mean = _array("mean", mean)
         if onp.ndim(log_var) == 0:
-            log_var = onp.full((1, 1), log_var, mean.dtype)
+            log_var = log_var * onp.ones((1, 1), mean.dtype)
         log_var = _array("log_var", log_var)
         if log_var.shape[-2:] != (1, 1):
             _check_fit("log_var", log_var.shape, "mean", mean.shape)
@@ -84,7 +93,9 @@ class Gaussian:
     def unpack(cls, params):
         """From one array (..., batch, 2 features), the means first: what a network puts out."""
         if params.ndim < 2 or params.shape[-1] % 2:
-            raise ValueError(f"params has shape {params.shape}; it must be (..., batch, 2 features)")
+            raise ValueError(
+                f"params has shape {params.shape}; it must be (..., batch, 2 features)"
+            )
         gaussian = cls.__new__(cls)
         gaussian.params = params
         return gaussian
@@ -108,13 +119,20 @@ class Gaussian:
         return nets.gaussian_log_prob(x, self.params)
 
     def sample(self, eps):
-        """mean + exp(log_var / 2) eps for noise eps ~ N(0, I); eps like mean -> like mean."""
+        """mean + exp(log_var / 2) eps for noise eps ~ N(0, I); eps like mean -> like mean.
+
+        The reparameterised draw of Kingma & Welling (2014): gradients pass through it.
+        """
         eps = _array("eps", eps)
         _check_fit("eps", eps.shape, "the Gaussian", self.shape)
         return nets.gaussian_sample(self.params, eps)
 
     def kl(self):
-        """KL[self || N(0, I)] = 1/2 sum_features (e^log_var - 1 - log_var + mean^2) -> (..., batch)."""
+        """KL[self || N(0, I)] = 1/2 sum_features (e^log_var - 1 - log_var + mean^2) -> (...,
+        batch).
+
+        In nats, >= 0. Kingma & Welling (2014), appendix B.
+        """
         return nets.gaussian_kl(self.params)
 
     def expect(self, f, eps):
@@ -123,7 +141,10 @@ class Gaussian:
 
 
 class Categorical:
-    """softmax(logits) over the C categories of a one-hot x; logits (..., batch, C)."""
+    """softmax(logits) over the C categories of a one-hot x; logits (..., batch, C).
+
+    A logit of -inf is a probability of 0. Poster: "softmax output".
+    """
 
     def __init__(self, logits):
         self.params = _array("logits", logits)
@@ -155,7 +176,8 @@ class Categorical:
     def expect(self, f, eps=None):
         """E f(x), x ~ self, exactly: sum_c probs_c f(one-hot c).
 
-        f is called once, on all categories: x (C, 1, ..., 1, C) -> (C, ..., batch). No noise needed.
+        f is called once, on all categories: x (C, 1, ..., 1, C) -> (C, ..., batch). No noise
+        needed.
         """
         categories = self.shape[-1]
         x = onp.eye(categories, dtype=self.params.dtype)
@@ -175,7 +197,8 @@ def prior_entropy(dim: int = 1) -> float:
 def elbo(encoder, decoder, x, eps):
     """E_{z ~ q(z|x)} log p(x|z) - KL[q(z|x) || N(0, I)] <= log p(x), by one draw of z per example.
 
-    x (..., batch, features), eps (..., batch, latent) ~ N(0, I) -> (..., batch), nats. Poster: ELBO.
+    x (..., batch, features), eps (..., batch, latent) ~ N(0, I) -> (..., batch), nats. Poster:
+    ELBO. ValueError if shapes do not fit, TypeError if a callable does not return a distribution.
     """
     x = _array("x", x)
     q = _returned("encoder", encoder, "x", x, Gaussian)
@@ -188,7 +211,7 @@ def infomax_bound(decoder, auxiliary, z, eps=None):
 
     The expectation over x is one reparameterised draw with eps for a Gaussian decoder, an exact sum
     for a Categorical one. z (..., batch, latent), eps (..., batch, features) -> (..., batch), nats.
-    Poster: "Variational infomax bound", after Barber & Agakov (2003).
+    Errors as for `elbo`. Poster: "Variational infomax bound", after Barber & Agakov (2003).
     """
     z = _array("z", z)
     p = _returned("decoder", decoder, "z", z)
@@ -217,7 +240,6 @@ def _returned(name, function, argument, value, kinds=(Gaussian, Categorical)):
 # likelihood -> outputs of the decoder's network per feature of x, and the distribution they mean
 LIKELIHOODS = {"gaussian": (2, Gaussian.unpack), "categorical": (1, Categorical.unpack)}
 
-
 C, RHO = 10.0, 5.0  # how hard the constraint is enforced
 
 
@@ -244,8 +266,8 @@ class Fit:
 
     targets (K,), NaN where there is none, and seeds (K,) say which model is which; history holds
     arrays (K, steps): "target" (in force, it rises to M), "infomax_bound" and "elbo" (as estimated
-    from that step's batch), "multiplier". diverged (K,) is the step at which a model was frozen for not
-    being finite any more, or -1. fit[k] is a Fit of the one model k, without the models' axis.
+    from that step's batch), "multiplier". diverged (K,) is the step at which a model was frozen for
+    not being finite any more, or -1. fit[k] is a Fit of the one model k, without the models' axis.
     """
 
     params: onp.ndarray  # (K, weights): decoder, encoder, auxiliary
@@ -343,23 +365,30 @@ def fit(
     dtype="float32",
     progress=None,
 ) -> Fit:
-    """Train one model per target and seed: max_theta ELBO subject to infomax bound = M.
+    """max_theta ELBO subject to infomax bound = M, one model per target and seed. Poster: "Idea".
 
-    data: array (n, features), rows equally likely, or a callable data(rng, n) -> (n, features).
-    information: targets M in nats, None for no constraint (a VAE); seeds: models per target, numbered
-    from `seed`; models are ordered target-major. progress(steps done, worst |bound - target|) is called
-    now and then.
+    data: array (n, features), rows equally likely, or a callable data(rng, n) -> (n, features);
+    one-hot for the "categorical" likelihood. information: targets M in nats, None for no constraint
+    (a VAE). seeds: models per target, numbered from `seed`; models are ordered target-major, and a
+    model is the same, byte for byte, in whatever company it is trained. steps: of Adam, with
+    learning_rate falling to 0; batch: examples per step; hidden: units per network; latent:
+    dimension of the code; method: "lagrangian" or "penalty"; dtype: of training.
+    progress(steps done, worst |bound - M|), if given, is called now and then.
+    ValueError names what is not legal.
     """
     _require("method", method, method in METHODS, f"one of {', '.join(METHODS)}")
-    _require("likelihood", likelihood, likelihood in LIKELIHOODS, f"one of {', '.join(LIKELIHOODS)}")
+    rule = f"one of {', '.join(LIKELIHOODS)}"
+    _require("likelihood", likelihood, likelihood in LIKELIHOODS, rule)
     counts = {"seeds": seeds, "steps": steps, "batch": batch, "hidden": hidden, "latent": latent}
     for name, count in counts.items():
-        _require(name, count, isinstance(count, (int, onp.integer)) and count > 0, "an integer >= 1")
+        legal = isinstance(count, (int, onp.integer)) and count > 0
+        _require(name, count, legal, "an integer >= 1")
     _require("seed", seed, isinstance(seed, (int, onp.integer)) and seed >= 0, "an integer >= 0")
     targets = [math.nan if target is None else float(target) for target in information]
     legal = len(targets) > 0 and all(t is None or 0 <= t < math.inf for t in information)
     _require("information", information, legal, "targets >= 0 in nats, or None for no constraint")
-    targets, numbers = onp.repeat(targets, seeds), onp.tile(onp.arange(seed, seed + seeds), len(targets))
+    numbers = onp.tile(onp.arange(seed, seed + seeds), len(targets))
+    targets = onp.repeat(targets, seeds)
 
     if not callable(data):
         rows = _float64("data", data)
@@ -368,14 +397,14 @@ def fit(
     def sample(rng, n):
         x = _float64("data(rng, n)", data(rng, n))
         _require("data", x.shape, x.ndim == 2 and len(x) == n, f"of shape ({n}, features)")
-        one_hot = likelihood != "categorical" or ((x == 0) | (x == 1)).all() and (x.sum(1) == 1).all()
-        _require("data", x[:1].tolist(), one_hot, "one-hot rows for the categorical likelihood")
+        legal = likelihood != "categorical" or (x.max(1) == 1).all() and (abs(x).sum(1) == 1).all()
+        _require("data", x[:1].tolist(), legal, "one-hot rows for the categorical likelihood")
         return x
 
     features = sample(onp.random.default_rng(0), 1).shape[-1]
-    models = Fit(
-        onp.empty(0), targets, numbers, onp.empty(0), {}, likelihood, method, features, latent, hidden
-    )
+    empty = {name: onp.empty(0) for name in _ARRAYS}
+    settings = (likelihood, method, features, latent, hidden)
+    models = Fit(**empty, history={}, **dict(zip(_SETTINGS, settings)))
     nets.recycle_memory()
     # Models do not touch each other: train as many together as stay in cache, equal seeds first,
     # because they share their noise; then put them back in order.
@@ -415,7 +444,7 @@ def _train(models, sample, steps, batch, learning_rate, dtype, report):
     constrained = ~onp.isnan(models.targets)
     targets = onp.where(constrained, models.targets, 0)
     multiplier = onp.zeros(len(params))
-    diverged = onp.full(len(params), -1)
+    diverged, bound = onp.full(len(params), -1), 0
     mean = onp.full((len(params), batch), 1 / batch, dtype)  # cotangent: the mean over the batch
     names = ("target", "infomax_bound", "elbo", "multiplier")
     history = {name: onp.empty((len(params), steps), "float32") for name in names}
@@ -423,8 +452,7 @@ def _train(models, sample, steps, batch, learning_rate, dtype, report):
         if step % _CHUNK == 0:
             draws = [_draw(models, sample, rng, batch) for rng in rngs]
             draws = [onp.array(arrays, dtype)[model_of] for arrays in zip(*draws)]
-            missing = onp.where(constrained, models.targets - bound, 0) if step else targets
-            report(step, onp.abs(missing).max())
+            report(step, onp.abs(onp.where(constrained, targets - bound, 0)).max())
         x, eps_z, z, eps_x = (array[:, step % _CHUNK] for array in draws)
         networks = lambda params: _networks(models, params)
 
@@ -442,14 +470,14 @@ def _train(models, sample, steps, batch, learning_rate, dtype, report):
         bound_grad = bound_vjp(mean)
         bound = bounds.sum(-1) / batch
 
-        # the decoder goes up ELBO + weight * bound; encoder and auxiliary each tighten their own bound
+        # the decoder goes up ELBO + weight * bound; encoder and auxiliary each their own bound
         target = targets * min(1, step / (_RAMP * steps))
         gap = onp.where(constrained, target - bound, 0)
         _, weight = METHODS[models.method](gap, multiplier)
         if step >= _RAMP * steps:
             multiplier = onp.clip(multiplier + _LAMBDA_RATE * gap, -_LAMBDA_MOST, _LAMBDA_MOST)
-        weights = onp.stack([weight, onp.ones_like(weight), onp.ones_like(weight)], -1).astype(dtype)
-        grad = elbo_grad + onp.repeat(weights, sizes, -1) * bound_grad
+        weights = onp.stack([weight, onp.ones_like(weight), onp.ones_like(weight)], -1)
+        grad = elbo_grad + onp.repeat(weights.astype(dtype), sizes, -1) * bound_grad
         norm = onp.sqrt(onp.add.reduceat(grad * grad, starts, -1))
         grad *= onp.repeat(1 / onp.maximum(norm, 1), sizes, -1)
 
@@ -467,14 +495,15 @@ def _train(models, sample, steps, batch, learning_rate, dtype, report):
 def _draw(models, sample, rng, batch):
     """_CHUNK batches of x, eps_z, z, eps_x for one seed; each (_CHUNK, batch, features or latent).
 
-    Half of a batch is drawn, evenly spread (`nets.normal_lattice`), and comes twice, the second time
-    with the sign of eps turned: what is odd in the noise cancels, and with it the force that lets a
-    code drift in where nothing holds it back (split-normal without a constraint).
+    Half of a batch is drawn, evenly spread (`nets.normal_lattice`), and comes twice, the second
+    time with the sign of eps turned: what is odd in the noise cancels, and with it the force that
+    lets a code drift in where nothing holds it back (split-normal without a constraint).
     """
     half = -(-batch // 2)
     x = sample(rng, _CHUNK * half).reshape(half, _CHUNK, -1).swapaxes(0, 1)
     eps_z = nets.normal_lattice(rng, _CHUNK, half, 1 + models.latent)[..., 1:]
-    sampled = models.features if models.likelihood == "gaussian" else 0  # a discrete x is summed over
+    # a discrete x is summed over, not sampled
+    sampled = models.features if models.likelihood == "gaussian" else 0
     noise = nets.normal_lattice(rng, _CHUNK, half, models.latent + sampled)
     z, eps_x = noise[..., : models.latent], noise[..., models.latent :]
     twice = lambda a, sign: onp.concatenate([a, sign * a], 1)[:, :batch]
@@ -490,20 +519,33 @@ def _require(name, value, legal, rule):
 
 
 def exact_log_likelihood(decoder, x, tol=1e-8, with_error=False):
-    """log p(x) = log integral N(z; 0, 1) p(x|z) dz; x (..., batch, features) -> (..., batch), nats."""
+    """log p(x) = log integral N(z; 0, 1) p(x|z) dz; x (..., batch, features) -> (..., batch), nats.
+
+    Like all exact values: for a one-dimensional code (else ValueError), to an absolute error of tol
+    (else QuadratureError); with_error=True returns (value, estimated error). Poster: log p(x).
+    """
     nothing = lambda x: lambda z, log_p_x: ()
     log_p, _, error = posterior_means(_of_codes(decoder), _float64("x", x), nothing, tol)
     return _checked("exact_log_likelihood", log_p, error[0], tol, with_error)
 
 
 def exact_mutual_information(decoder, tol=1e-8, with_error=False):
-    """I_p(z, x) = E_{z, x ~ p} [log p(x|z) - log p(x)] = H(z) - H(z|x) -> (...), nats."""
-    (log_p, log_p_x), error = joint_means(_of_codes(decoder), lambda x: lambda z, log_p_x: (log_p_x,), tol)
+    """I_p(z, x) = E_{z, x ~ p} [log p(x|z) - log p(x)] = H(z) - H(z|x) >= 0 -> (...), nats.
+
+    For a Gaussian x of one feature or a categorical x. Poster: "subject to I(z, x) = M".
+    """
+    (log_p, log_p_x), error = joint_means(
+        _of_codes(decoder), lambda x: lambda z, log_p_x: (log_p_x,), tol
+    )
     return _checked("exact_mutual_information", log_p_x - log_p, error, tol, with_error)
 
 
 def exact_infomax_bound(decoder, auxiliary, tol=1e-8, with_error=False):
-    """H(z) + E_{z, x ~ p} log r(z|x) <= I_p(z, x) -> (...), nats. Poster: the infomax bound."""
+    """H(z) + E_{z, x ~ p} log r(z|x) <= I_p(z, x) -> (...), nats.
+
+    The mean of `infomax_bound` over z; I_p - bound = E_x KL[p(z|x) || r(z|x)]. Poster: the
+    infomax bound.
+    """
     (_, bound), error = exact_information_and_bound(decoder, auxiliary, tol, with_error=True)
     return _checked("exact_infomax_bound", bound, error, tol, with_error)
 
@@ -522,7 +564,10 @@ def exact_information_and_bound(decoder, auxiliary, tol=1e-8, with_error=False):
 
 
 def exact_elbo(encoder, decoder, x, tol=1e-8, with_error=False):
-    """E_{z ~ q(z|x)} log p(x|z) - KL[q(z|x) || N(0, 1)] -> (..., batch), nats. Poster: ELBO."""
+    """E_{z ~ q(z|x)} log p(x|z) - KL[q(z|x) || N(0, 1)] <= log p(x) -> (..., batch), nats.
+
+    The mean of `elbo` over eps; log p(x) - ELBO = KL[q(z|x) || p(z|x)]. Poster: ELBO.
+    """
     x = _float64("x", x)
     q = _code("encoder", encoder, x)
     decoder = _of_codes(decoder)
@@ -532,7 +577,10 @@ def exact_elbo(encoder, decoder, x, tol=1e-8, with_error=False):
 
 
 def exact_encoder_information(encoder, x, tol=1e-8, with_error=False):
-    """I_q = mean_x KL[q(z|x) || mean_x' q(z|x')], the rows of x equally likely -> (...), nats."""
+    """I_q = mean_x KL[q(z|x) || mean_x' q(z|x')], the rows of x equally likely -> (...), nats.
+
+    At most log(rows). The information of the encoder's joint, not of the model's (`I_p`).
+    """
 
     def log_ratio(z, log_q):  # (..., x, z)
         log_mean = onp.logaddexp.reduce(log_q, -2, keepdims=True) - math.log(log_q.shape[-2])
@@ -551,8 +599,8 @@ def _of_codes(decoder):
             return _one_each(_returned("decoder", decoder, "z", z), z)
         except (ValueError, IndexError) as error:
             raise ValueError(
-                f"the decoder does not take codes of shape {z.shape}: {error}. Exact values are for "
-                f"one-dimensional codes; with more, average mae.elbo and mae.infomax_bound over draws"
+                f"the decoder does not take codes of shape {z.shape}: {error}. Exact values are "
+                f"for one-dimensional codes; with more, average the sampled bounds over draws"
             ) from error
 
     return checked
@@ -563,7 +611,7 @@ def _code(name, function, x):
     if p.shape[-1] != 1:
         raise ValueError(
             f"the {name}'s code has {p.shape[-1]} dimensions; exact values are for one-dimensional "
-            f"codes; with more, average mae.elbo and mae.infomax_bound over draws"
+            f"codes; with more, average the sampled bounds over draws"
         )
     return p
 

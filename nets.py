@@ -7,6 +7,7 @@ the arithmetic: the value is the formula of its docstring, the derivative stands
 Shapes: the last two axes are (batch, features); axes before them broadcast, and a leading axis of
 `models` makes K networks train side by side. A network is one flat array of weights, (..., size).
 """
+
 import math
 from statistics import NormalDist
 
@@ -43,7 +44,8 @@ def _sum_to(grad, shape):
     return grad.sum(tuple(i for i, n in enumerate(shape) if n < grad.shape[i]), keepdims=True)
 
 
-# ---------------------------------------------------------------------- Gaussian, N(mean, e^log_var)
+# ---------------------------------------------------------------------- Gaussian, N(mean,
+# e^log_var)
 
 
 @primitive
@@ -234,8 +236,8 @@ def _layers(params, sizes, start):
 def mlp(params, x, sizes, start=0):
     """W_L tanh(... tanh(W_1 [x; 1]) ...; 1), a fully connected network with tanh hidden layers.
 
-    params (..., P) with this network's weights from `start` on, layer by layer, row by row, the bias
-    last in each row; x (..., batch, sizes[0]) -> (..., batch, sizes[-1]).
+    params (..., P) with this network's weights from `start` on, layer by layer, row by row, the
+    bias last in each row; x (..., batch, sizes[0]) -> (..., batch, sizes[-1]).
     """
     if x.ndim < 2 or x.shape[-1] != sizes[0]:
         raise ValueError(f"a network of {sizes[0]} inputs got an array of shape {x.shape}")
@@ -255,7 +257,7 @@ def _fold(x, lead):
 
 
 def _unfold(y, shape):
-    """The inverse of `_fold` for an array that had this shape, but for features (and broadcasting)."""
+    """The inverse of `_fold`, for what was made of an array of this shape (features may differ)."""
     extra = len(shape) - y.ndim
     if extra <= 0:
         return y
@@ -289,7 +291,9 @@ def _mlp(params, x, sizes, start, tape):
 def _mlp_vjp(argnums, ans, args, kwargs):
     params, x, sizes, start, tape = args
 
-    def vjp(g):  # per layer: d/dW = delta h^T,  d/dh = W^T delta,  d/d(tanh's input) = (1 - h^2) d/dh
+    def vjp(
+        g,
+    ):  # per layer: d/dW = delta h^T,  d/dh = W^T delta,  d/d(tanh's input) = (1 - h^2) d/dh
         delta = _fold(g, params.ndim - 1).swapaxes(-1, -2)
         grads = np.zeros_like(params)
         layers = zip(_layers(params, sizes, start), _layers(grads, sizes, start), tape)
@@ -339,17 +343,17 @@ _QUANTILES = np.append(_LOWER, np.negative(_LOWER[-2::-1]))
 
 
 def normal_quantile(u):
-    """Inverse of the standard normal distribution function, to 3e-6 (for noise), |quantile| < 5.6."""
+    """Inverse of the standard normal distribution function, to 3e-6 (it is for noise), < 5.6."""
     return np.interp(u, _PROBS, _QUANTILES)
 
 
 def normal_lattice(rng, draws, n, dims):
     """(draws, n, dims) standard normals; each draw spreads its n points evenly: a shifted lattice.
 
-    Coordinate 0 is i / n, coordinate 1 the golden ratio's multiples, both shifted at random: a point
-    is still uniform, but the n together leave no gaps. The draws share the shifts out evenly too, so
-    that errors of one make up for those of another. Further coordinates are shuffled among the points
-    (a Latin hypercube).
+    Coordinate 0 is i / n, coordinate 1 the golden ratio's multiples, both shifted at random: a
+    point is still uniform, but the n together leave no gaps. The draws share the shifts out evenly
+    too, so that errors of one make up for those of another. Further coordinates are shuffled among
+    the points (a Latin hypercube).
     """
     stride = np.array([1 / n, *[GOLDEN] * (dims - 1)])[:, None]
     shift = rng.permuted(np.tile(np.arange(draws)[:, None], dims), axis=0) + rng.random(dims)

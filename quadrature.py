@@ -2,6 +2,7 @@
 
 Distributions are those of `mae`: `params`, `unpack`, `log_prob`, and either `mean` or `logits`.
 """
+
 import numpy as np
 
 import nets
@@ -20,7 +21,7 @@ _FAR_CODES = np.array([-100.0, -50, -20, -12, 12, 20, 50, 100])[:, None]
 
 
 def joint_means(decoder, values, tol, auxiliary=None):
-    """Means over z, x ~ p(z) p(x|z) of log p(x) and of the values (as in `posterior_means`); their error."""
+    """Means over z, x ~ p of log p(x) and of the values (see `posterior_means`); their error."""
 
     def given(x):  # log p(x), and as functions of x alone: log p(x), E_{z|x} values, their error
         log_p, means, error = posterior_means(decoder, x, values, tol, survey, negligible=-70.0)
@@ -40,7 +41,10 @@ def joint_means(decoder, values, tol, auxiliary=None):
     ends = data_edges(p.mean, np.exp(0.5 * p.log_var))
     x = np.linspace(ends[0], ends[-1], len(_CODES))[:, None]
     turns = x[sharp_turns(_course(auxiliary(x)))[1], 0] if auxiliary else []
-    for most in (50, len(ends)):  # few panels first: whether they skipped a peak, the mass will tell
+    for most in (
+        50,
+        len(ends),
+    ):  # few panels first: whether they skipped a peak, the mass will tell
         edges = np.unique([*ends[:: 1 + len(ends) // most], ends[-1], *turns])
         log_mass, (*means, inner), (_, *errors) = integrate(given, edges, tol)
         missed = np.abs(np.expm1(log_mass))  # p(x) has mass 1: this much of it was not seen
@@ -54,8 +58,8 @@ def posterior_means(decoder, x, values, tol, survey=None, negligible=-np.inf):
     """log p(x) (..., batch), the means of some values over p(z|x), the errors of all these.
 
     values(x), for a block of rows x, is a function of codes z (points, 1) and of log p(x|z)
-    (..., x, z); it returns a tuple of arrays like the latter. survey: that of the decoder, if known.
-    Where log p(x) < negligible the errors are those of p(x) relative to exp(negligible).
+    (..., x, z); it returns a tuple of arrays like the latter. survey: that of the decoder, if
+    known. Where log p(x) < negligible the errors are those of p(x) relative to exp(negligible).
     """
     _, highest, turns = survey or _survey(decoder)
     blocks = []
@@ -104,7 +108,7 @@ def log_prob_table(p, points):
 
 
 def _survey(decoder):
-    """p(x|z) at a choice of codes, the highest log p(x|z), and the codes at which panels must end."""
+    """p(x|z) at a choice of codes, the highest log p(x|z), the codes at which panels must end."""
     p, far = decoder(_CODES), decoder(_FAR_CODES)
     if not np.isfinite(p.params if hasattr(p, "mean") else p.probs).all():
         raise QuadratureError("the decoder returns values that are not finite")
@@ -118,7 +122,7 @@ def _survey(decoder):
 
 
 def _course(p):
-    """p at the points of a grid, in natural units: standard deviations and nats; (points, values)."""
+    """p at the points of a grid, in units of standard deviations and nats; (points, values)."""
     if hasattr(p, "mean"):
         course = np.concatenate([p.mean * np.exp(-0.5 * p.log_var), p.log_var], -1)
     else:
@@ -127,7 +131,7 @@ def _course(p):
 
 
 def code_edges(reach, turns):
-    """Panel ends for an integral over z: close where the prior is, longer further out, to `reach`."""
+    """Panel ends for an integral over |z| < reach: close where the prior is, longer further out."""
     if not reach < 1e9:
         raise QuadratureError(f"codes as far out as {reach:.1e} would matter")
     ends = [0, 1, 2, 3, 4, 5.5, 7.5, 10]
@@ -169,7 +173,8 @@ def sharp_turns(course):
     return np.flatnonzero(sharp) + 1, np.flatnonzero(np.diff(sharp, prepend=False, append=False))
 
 
-# --------------------------------------------------------------- adaptive Clenshaw-Curtis quadrature
+# --------------------------------------------------------------- adaptive Clenshaw-Curtis
+# quadrature
 
 
 def _clenshaw_curtis(n):
@@ -190,14 +195,14 @@ _RULE[::2, 1] -= _clenshaw_curtis(16)[1]
 def integrate(integrand, edges, tol, negligible=-np.inf):
     """log integral w dt and the means of some values under w: (log w, values) = integrand(t).
 
-    t (points, 1) -> log w (..., points), values a tuple of such arrays; the first panels lie between
-    the edges -> log mass (...), means (values, ...), and their errors (1 + values, ...), the log
-    mass's first. QuadratureError if it takes too many points.
+    t (points, 1) -> log w (..., points), values a tuple of such arrays; the first panels lie
+    between the edges -> log mass (...), means (values, ...), and their errors (1 + values, ...),
+    the log mass's first. QuadratureError if it takes too many points.
 
     The 33 points of a panel contain the 17 of twice the step; the difference of the two sums is the
-    error. A panel is halved until that is small AND nothing can hide between its points: where log w
-    varies by tens of nats, a peak may stand between two points that both look negligible. Sums are
-    over log w, so that a mass of e^-1000 is as good as any. log mass < negligible is resolved
+    error. A panel is halved until that is small AND nothing can hide between its points: where log
+    w varies by tens of nats, a peak may stand between two points that both look negligible. Sums
+    are over log w, so that a mass of e^-1000 is as good as any. log mass < negligible is resolved
     relative to e^negligible only.
     """
     if not tol > 0:

@@ -7,6 +7,7 @@ Nothing of the project is imported: this file is a second witness. It knows no a
 differentiation and no adaptive quadrature: one example after the other, differences for gradients,
 sums on uniform grids for integrals. Read it as the naive definition of every quantity.
 """
+
 import json
 import sys
 from decimal import Decimal as D

@@ -4,6 +4,7 @@ from statistics import NormalDist
 
 import numpy as np
 import pytest
+from autograd import grad
 from numpy.testing import assert_allclose
 
 import mae
@@ -220,3 +221,9 @@ CHECKS += [check_categorical]
 @pytest.mark.parametrize("check", CHECKS)
 def test(check):
     check()
+
+
+def test_one_log_var_for_all_can_be_differentiated():
+    x = np.array([[0.3], [-1.0]])
+    slope = grad(lambda v: mae.Gaussian(0 * x, v).log_prob(x).sum())(0.5)
+    assert_allclose(slope, np.sum(x**2 * np.exp(-0.5) - 1) / 2, atol=1e-12)

@@ -652,7 +652,9 @@ def test_impossible_categories():
     assert_allclose(mae.exact_log_likelihood(decoder, np.eye(3)), np.log(probs), atol=1e-10)
 
 
-@pytest.mark.parametrize("log_var", [lambda z: -z * z, lambda z: 0 * z - np.inf, lambda z: 0 * z / 0])
+@pytest.mark.parametrize(
+    "log_var", [lambda z: -z * z, lambda z: 0 * z - np.inf, lambda z: 0 * z / 0]
+)
 def test_a_density_that_is_not_one_is_refused(log_var):
     """p(0) is infinite or nothing at all: no number may come out."""
     decoder = lambda z: mae.Gaussian(0 * z, log_var(z))
@@ -661,5 +663,7 @@ def test_a_density_that_is_not_one_is_refused(log_var):
 
 
 def test_single_precision_decoders_are_read_in_double():
-    decoder = lambda z: mae.Gaussian(0 * z.astype("float32"), np.float32(-1) + 0 * z.astype("float32"))
+    decoder = lambda z: mae.Gaussian(
+        0 * z.astype("float32"), np.float32(-1) + 0 * z.astype("float32")
+    )
     assert_allclose(mae.exact_log_likelihood(decoder, X), log_normal(X, 0, -1)[:, 0], atol=1e-12)

@@ -1,8 +1,8 @@
 """The command line, run as a user runs it, and the README, whose numbers and commands must hold."""
+
 import csv
 import doctest
 import math
-import os
 import re
 import subprocess
 import sys
@@ -29,7 +29,9 @@ def metrics(folder):
 
 @pytest.mark.parametrize("name", experiments.EXPERIMENTS)
 def test_a_run_prints_a_table_and_writes_its_files(name, tmp_path):
-    done = run(name, "--information", "none", "0.5", "--seeds", 2, "--steps", 120, "--out", tmp_path)
+    done = run(
+        name, "--information", "none", "0.5", "--seeds", 2, "--steps", 120, "--out", tmp_path
+    )
     assert (done.returncode, done.stderr) == (0, "")
     folder = tmp_path / name
     written = ["metrics.csv", "models.npz", "figure.png", "history.png"]
@@ -40,7 +42,8 @@ def test_a_run_prints_a_table_and_writes_its_files(name, tmp_path):
     assert all(path.read_bytes()[:4] == b"\x89PNG" for path in folder.glob("*.png"))
 
     rows = metrics(folder)
-    assert [(row["target"], row["seed"]) for row in rows] == [("", "0"), ("", "1"), ("0.5", "0"), ("0.5", "1")]  # fmt: skip
+    models = [(row["target"], row["seed"]) for row in rows]
+    assert models == [("", "0"), ("", "1"), ("0.5", "0"), ("0.5", "1")]
     assert list(rows[0]) == list(experiments.COLUMNS)
     fit = mae.load(folder / "models.npz")
     for k, row in enumerate(rows):
@@ -62,7 +65,8 @@ def test_the_same_command_writes_the_same_bytes(tmp_path):
 
 
 def test_a_target_above_the_ceiling_is_called_unreached_and_why(tmp_path):
-    done = run("categorical", "--information", 2.3, "--seeds", 1, "--steps", 50, "--no-plot", "--out", tmp_path)  # fmt: skip
+    small = ("--seeds", 1, "--steps", 50, "--no-plot", "--out", tmp_path)
+    done = run("categorical", "--information", 2.3, *small)
     assert done.returncode == 0
     assert "WARNING: target 2.3 was not reached" in done.stdout and "2.1040" in done.stdout
     assert metrics(tmp_path / "categorical")[0]["reached"] == "false"

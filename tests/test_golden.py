@@ -3,6 +3,7 @@
 Tolerances: values and exact values 1e-12 (1 + |expected|), gradients 1e-10 (1 + |expected|), Adam
 1e-12 |expected| (its second moments are tiny).
 """
+
 import importlib.util
 import json
 from functools import cache

@@ -96,7 +96,6 @@ def careless(integrate):
     return mutated
 
 
-
 G, C = mae.Gaussian, mae.Categorical
 by_loops = networks.check_mlp_by_loops
 definition = lambda name: lambda: networks.check_definition(name, 1)

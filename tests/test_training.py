@@ -1,4 +1,5 @@
 """Training: reproducible, lands near M, models do not touch each other, files round-trip."""
+
 import numpy as np
 import pytest
 
