@@ -304,7 +304,7 @@ def show_progress(steps):
     start = time.perf_counter()
 
     def show(done, gap):
-        left = (time.perf_counter() - start) * (steps - done) / done if done else math.nan
+        left = (time.perf_counter() - start) * (steps / max(done, 1) - 1)
         line = f"step {done:.0f}/{steps}  worst |bound - target| {gap:.3f}  {left:.0f} s left"
         print(f"\r{line:<70}", end="", file=sys.stderr, flush=True)
 
@@ -493,6 +493,8 @@ if __name__ == "__main__":
     try:
         main()
     except KeyboardInterrupt:
+        print("experiments.py: interrupted", file=sys.stderr)
         sys.exit(130)
     except OSError as error:
-        sys.exit(f"experiments.py: error: {error}")
+        print(f"experiments.py: error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -172,7 +172,7 @@ def test_the_pytorch_example_of_the_readme_holds():
 def test_an_output_folder_that_cannot_be_is_refused_before_training(tmp_path):
     (tmp_path / "file").write_text("")
     done = run("split-normal", "--out", tmp_path / "file")
-    assert done.returncode != 0 and "file" in done.stderr and done.stdout == ""
+    assert done.returncode == 2 and "file" in done.stderr and done.stdout == ""
     assert len(done.stderr.splitlines()) == 1
 
 
