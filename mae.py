@@ -46,8 +46,10 @@ def _array(name, a):
         a = onp.asarray(a)
         if a.dtype.kind in "biu":
             a = a.astype(float)
-        if a.dtype.kind != "f":
-            raise ValueError(f"{name} has dtype {a.dtype}; it must be real numbers")
+        if a.dtype.kind != "f" or a.dtype.itemsize < 4:
+            raise ValueError(
+                f"{name} has dtype {a.dtype}; it must be real numbers, float32 or float64"
+            )
     if a.ndim < 2:
         raise ValueError(f"{name} has shape {a.shape}; it must be (..., batch, features)")
     return a
@@ -92,7 +94,8 @@ class Gaussian:
     @classmethod
     def unpack(cls, params):
         """From one array (..., batch, 2 features), the means first: what a network puts out."""
-        if params.ndim < 2 or params.shape[-1] % 2:
+        params = _array("params", params)
+        if params.shape[-1] % 2:
             raise ValueError(
                 f"params has shape {params.shape}; it must be (..., batch, 2 features)"
             )
@@ -148,6 +151,10 @@ class Categorical:
 
     def __init__(self, logits):
         self.params = _array("logits", logits)
+        if self.params.shape[-1] < 2:
+            raise ValueError(
+                f"logits has shape {self.params.shape}; it needs two categories or more"
+            )
 
     @classmethod
     def unpack(cls, params):
@@ -171,6 +178,8 @@ class Categorical:
         """sum_c x_c log softmax(logits)_c; x one-hot (..., batch, C) -> (..., batch), nats."""
         x = _array("x", x)
         _check_fit("x", x.shape, "the Categorical", self.shape)
+        if not isinstance(x, Box):
+            nets.check_one_hot(x)
         return nets.categorical_log_prob(x, self.params)
 
     def expect(self, f, eps=None):
@@ -190,7 +199,8 @@ class Categorical:
 
 
 def prior_entropy(dim: int = 1) -> float:
-    """H(z) = dim/2 log(2 pi e) nats, for z ~ N(0, I) of `dim` dimensions."""
+    """H(z) = dim/2 log(2 pi e) nats, for z ~ N(0, I) of `dim` dimensions. Poster: H(z)."""
+    _require("dim", dim, dim == int(dim) >= 1, "a number of dimensions")
     return 0.5 * dim * (nets.LOG_2PI + 1)
 
 
@@ -397,8 +407,8 @@ def fit(
     def sample(rng, n):
         x = _float64("data(rng, n)", data(rng, n))
         _require("data", x.shape, x.ndim == 2 and len(x) == n, f"of shape ({n}, features)")
-        legal = likelihood != "categorical" or (x.max(1) == 1).all() and (abs(x).sum(1) == 1).all()
-        _require("data", x[:1].tolist(), legal, "one-hot rows for the categorical likelihood")
+        if likelihood == "categorical":
+            nets.check_one_hot(x, "data")
         return x
 
     features = sample(onp.random.default_rng(0), 1).shape[-1]
@@ -525,7 +535,7 @@ def exact_log_likelihood(decoder, x, tol=1e-8, with_error=False):
     (else QuadratureError); with_error=True returns (value, estimated error). Poster: log p(x).
     """
     nothing = lambda x: lambda z, log_p_x: ()
-    log_p, _, error = posterior_means(_of_codes(decoder), _float64("x", x), nothing, tol)
+    log_p, _, error = posterior_means(_of_codes(decoder, tol), _float64("x", x), nothing, tol)
     return _checked("exact_log_likelihood", log_p, error[0], tol, with_error)
 
 
@@ -535,7 +545,7 @@ def exact_mutual_information(decoder, tol=1e-8, with_error=False):
     For a Gaussian x of one feature or a categorical x. Poster: "subject to I(z, x) = M".
     """
     (log_p, log_p_x), error = joint_means(
-        _of_codes(decoder), lambda x: lambda z, log_p_x: (log_p_x,), tol
+        _of_codes(decoder, tol), lambda x: lambda z, log_p_x: (log_p_x,), tol
     )
     return _checked("exact_mutual_information", log_p_x - log_p, error, tol, with_error)
 
@@ -552,13 +562,13 @@ def exact_infomax_bound(decoder, auxiliary, tol=1e-8, with_error=False):
 
 def exact_information_and_bound(decoder, auxiliary, tol=1e-8, with_error=False):
     """(I_p(z, x), infomax bound) -> (2, ...), nats: both from one quadrature, for half the time."""
-    r = lambda x: _code("auxiliary", auxiliary, x)
+    r = lambda x: _code("auxiliary", auxiliary, x, tol)
 
     def log_p_and_r(x):
         r_of_x = r(x)
         return lambda z, log_p_x: (log_p_x, log_prob_table(r_of_x, z))
 
-    (log_p, log_p_x, log_r), error = joint_means(_of_codes(decoder), log_p_and_r, tol, r)
+    (log_p, log_p_x, log_r), error = joint_means(_of_codes(decoder, tol), log_p_and_r, tol, r)
     both = onp.stack([log_p_x - log_p, prior_entropy() + log_r])
     return _checked("exact_information_and_bound", both, error, tol, with_error)
 
@@ -569,8 +579,8 @@ def exact_elbo(encoder, decoder, x, tol=1e-8, with_error=False):
     The mean of `elbo` over eps; log p(x) - ELBO = KL[q(z|x) || p(z|x)]. Poster: ELBO.
     """
     x = _float64("x", x)
-    q = _code("encoder", encoder, x)
-    decoder = _of_codes(decoder)
+    q = _code("encoder", encoder, x, tol)
+    decoder = _of_codes(decoder, tol)
     log_p_x = lambda z, log_q: (log_prob_table(decoder(z), x).swapaxes(-1, -2),)
     (log_p,), error = code_means(q, log_p_x, tol, decoder)
     return _checked("exact_elbo", log_p - q.kl(), error, tol, with_error)
@@ -586,18 +596,20 @@ def exact_encoder_information(encoder, x, tol=1e-8, with_error=False):
         log_mean = onp.logaddexp.reduce(log_q, -2, keepdims=True) - math.log(log_q.shape[-2])
         return (log_q - log_mean,)
 
-    (kl,), error = code_means(_code("encoder", encoder, _float64("x", x)), log_ratio, tol)
+    (kl,), error = code_means(_code("encoder", encoder, _float64("x", x), tol), log_ratio, tol)
     information, error = onp.mean(kl, -1), onp.mean(error, -1)
     return _checked("exact_encoder_information", information, error, tol, with_error)
 
 
-def _of_codes(decoder):
+def _of_codes(decoder, tol):
     """The decoder as the quadratures call it, on one-dimensional codes; checked."""
 
     def checked(z):
         try:
-            return _one_each(_returned("decoder", decoder, "z", z), z)
+            return _in_double("decoder", _returned("decoder", decoder, "z", z), z, tol)
         except (ValueError, IndexError) as error:
+            if isinstance(error, QuadratureError):
+                raise
             raise ValueError(
                 f"the decoder does not take codes of shape {z.shape}: {error}. Exact values are "
                 f"for one-dimensional codes; with more, average the sampled bounds over draws"
@@ -606,8 +618,8 @@ def _of_codes(decoder):
     return checked
 
 
-def _code(name, function, x):
-    p = _one_each(_returned(name, function, "x", x, Gaussian), x)
+def _code(name, function, x, tol):
+    p = _in_double(name, _returned(name, function, "x", x, Gaussian), x, tol)
     if p.shape[-1] != 1:
         raise ValueError(
             f"the {name}'s code has {p.shape[-1]} dimensions; exact values are for one-dimensional "
@@ -616,8 +628,13 @@ def _code(name, function, x):
     return p
 
 
-def _one_each(p, points):
+def _in_double(name, p, points, tol):
     """p in float64, with one distribution for each point (a callable may return one for all)."""
+    if p.params.dtype == onp.float32 and tol < 1e-5:
+        raise QuadratureError(
+            f"the {name} computes in single precision, whose rounding is no function to {tol:.0e}: "
+            f"let it compute in double precision, or ask for tol=1e-5"
+        )
     shape = (*p.shape[:-2], points.shape[-2], p.params.shape[-1])
     return p.unpack(onp.broadcast_to(p.params, shape).astype(float))
 

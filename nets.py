@@ -144,6 +144,12 @@ def softmax(logits):
     return probs, log_probs
 
 
+def check_one_hot(x, name="x"):
+    """ValueError unless each row of x (..., categories) is a one and zeros."""
+    if not ((x.max(-1) == 1) & (np.abs(x).sum(-1) == 1)).all():
+        raise ValueError(f"{name} of shape {x.shape} is not one-hot: a one and zeros in every row")
+
+
 @primitive
 def categorical_log_prob(x, logits):
     """sum_c x_c log softmax(logits)_c, x one-hot; 0 log 0 = 0."""

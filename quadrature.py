@@ -14,6 +14,7 @@ class QuadratureError(ValueError):
 
 FAR = 40.0  # nats below the peak, where e^-40 = 4e-18 cannot change a sum of doubles
 _BLOCK = 64  # rows (values of x) integrated together
+_BUDGET = 2**28  # points, some ten seconds
 _CODES = np.linspace(-9, 9, 3601)[:, None]
 _FAR_CODES = np.array([-100.0, -50, -20, -12, 12, 20, 50, 100])[:, None]
 
@@ -24,10 +25,10 @@ def joint_means(decoder, values, tol, auxiliary=None):
     """Means over z, x ~ p of log p(x) and of the values (see `posterior_means`); their error."""
 
     def given(x):  # log p(x), and as functions of x alone: log p(x), E_{z|x} values, their error
-        log_p, means, error = posterior_means(decoder, x, values, tol, survey, negligible=-70.0)
+        log_p, means, error = posterior_means(decoder, x, values, tol, survey, -70.0, budget)
         return log_p, (log_p, *means, error.sum(0))
 
-    survey = _survey(decoder)
+    survey, budget = _survey(decoder), [_BUDGET]
     p = survey[0]
     if hasattr(p, "logits"):
         log_p, values_of_x = given(np.eye(p.shape[-1]))
@@ -54,7 +55,7 @@ def joint_means(decoder, values, tol, auxiliary=None):
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what overflows is refused
-def posterior_means(decoder, x, values, tol, survey=None, negligible=-np.inf):
+def posterior_means(decoder, x, values, tol, survey=None, negligible=-np.inf, budget=None):
     """log p(x) (..., batch), the means of some values over p(z|x), the errors of all these.
 
     values(x), for a block of rows x, is a function of codes z (points, 1) and of log p(x|z)
@@ -77,7 +78,7 @@ def posterior_means(decoder, x, values, tol, survey=None, negligible=-np.inf):
         edges = code_edges(reach, turns)
         if not np.all(integrand(edges[[0, -1], None])[0] <= peak - FAR):
             raise QuadratureError(f"the decoder's density grows beyond codes of {edges[-1]:.1e}")
-        blocks.append(integrate(integrand, edges, tol, negligible))
+        blocks.append(integrate(integrand, edges, tol, negligible, budget))
     return [np.concatenate(parts, -1) for parts in zip(*blocks)]
 
 
@@ -100,6 +101,9 @@ def code_means(q, values, tol, decoder=None):
 
 def log_prob_table(p, points):
     """log p_i(point_j): p (..., i, features), points (..., j, features) -> (..., i, j)."""
+    if hasattr(p, "logits"):  # one-hot points choose among the logarithms
+        nets.check_one_hot(points)
+        return np.maximum(nets.softmax(p.logits)[1], -1e300) @ points.swapaxes(-1, -2)
     log_prob = p.unpack(p.params[..., :, None, :]).log_prob(points[..., None, :, :])
     return np.maximum(log_prob, -1e300)  # log 0 as a number: 0 log 0 = 0
 
@@ -192,7 +196,7 @@ _RULE[::2, 1] -= _clenshaw_curtis(16)[1]
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what overflows ends as an error too large
-def integrate(integrand, edges, tol, negligible=-np.inf):
+def integrate(integrand, edges, tol, negligible=-np.inf, budget=None):
     """log integral w dt and the means of some values under w: (log w, values) = integrand(t).
 
     t (points, 1) -> log w (..., points), values a tuple of such arrays; the first panels lie
@@ -203,10 +207,11 @@ def integrate(integrand, edges, tol, negligible=-np.inf):
     error. A panel is halved until that is small AND nothing can hide between its points: where log
     w varies by tens of nats, a peak may stand between two points that both look negligible. Sums
     are over log w, so that a mass of e^-1000 is as good as any. log mass < negligible is resolved
-    relative to e^negligible only.
+    relative to e^negligible only. budget: [points still allowed], shared by integrals of integrals.
     """
     if not tol > 0:
         raise ValueError(f"tol is {tol!r}; it must be a positive number")
+    budget = budget or [_BUDGET]
     edges = np.asarray(edges, float)
     todo = np.stack([edges[:-1], edges[1:]])  # panels: lower and upper ends
     shortest = 1e-13 * (edges[-1] - edges[0])
@@ -241,9 +246,10 @@ def integrate(integrand, edges, tol, negligible=-np.inf):
         low, high = np.append(low[split], middle), np.append(middle, high[split])
         todo = np.concatenate([todo, [low, high]], -1)
         evaluated += w.size
+        budget[0] -= w.size
         room = max(1, 2**20 * points.size // (33 * w.size))  # keeps w at 2^20 doubles
-        if evaluated > 2**27:
-            raise QuadratureError(f"not resolved to tol={tol:.1e} by {evaluated} points")
+        if budget[0] < 0:
+            raise QuadratureError(f"tol={tol:.1e} is out of reach of {_BUDGET} points")
     mass = np.maximum(sums[0], 1e-300)
     means = sums[1:] / mass
     errors[1:] += np.abs(means) * errors[0]

@@ -227,3 +227,17 @@ def test_one_log_var_for_all_can_be_differentiated():
     x = np.array([[0.3], [-1.0]])
     slope = grad(lambda v: mae.Gaussian(0 * x, v).log_prob(x).sum())(0.5)
     assert_allclose(slope, np.sum(x**2 * np.exp(-0.5) - 1) / 2, atol=1e-12)
+
+
+@pytest.mark.parametrize("x", [[[0.7, 2.0, -3.0]], [[0, 0, 0]], [[2, 0, 1]], [[1 / 3] * 3]])
+def test_what_is_not_one_hot_is_refused(x):
+    decoder = lambda z: mae.Categorical(z * np.array([1.0, 2.0, 0.0]))
+    with pytest.raises(ValueError, match="one-hot"):
+        decoder(np.ones((1, 1))).log_prob(x)
+    with pytest.raises(ValueError, match="one-hot"):
+        mae.exact_log_likelihood(decoder, x)
+
+
+def test_one_logit_is_no_categorical():
+    with pytest.raises(ValueError, match="two categories"):
+        mae.Categorical(np.zeros((3, 1)))

@@ -165,7 +165,7 @@ def test_what_is_not_a_distribution_is_named():
     with pytest.raises(TypeError, match="encoder"):
         mae.elbo(lambda x: x, standard, x, x)
     with pytest.raises(TypeError, match="encoder"):
-        mae.elbo(lambda x: mae.Categorical(x), standard, x, x)
+        mae.elbo(lambda x: mae.Categorical(np.zeros((2, 2))), standard, x, x)
     with pytest.raises(TypeError, match="decoder"):
         mae.elbo(standard, lambda z: (z, z), x, x)
 

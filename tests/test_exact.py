@@ -662,8 +662,10 @@ def test_a_density_that_is_not_one_is_refused(log_var):
         mae.exact_log_likelihood(decoder, [[0.0]])
 
 
-def test_single_precision_decoders_are_read_in_double():
-    decoder = lambda z: mae.Gaussian(
-        0 * z.astype("float32"), np.float32(-1) + 0 * z.astype("float32")
-    )
-    assert_allclose(mae.exact_log_likelihood(decoder, X), log_normal(X, 0, -1)[:, 0], atol=1e-12)
+def test_single_precision_is_refused_or_read_in_double():
+    """Its rounding makes steps of 1e-7: at 1e-8 it is no function of z, at 1e-5 it is one."""
+    decoder = lambda z: mae.Gaussian((0.8 * z).astype("float32"), np.float32(-1))
+    with pytest.raises(mae.QuadratureError, match="single precision"):
+        mae.exact_mutual_information(decoder)
+    wanted = 0.5 * math.log1p(0.64 * math.e)
+    assert_allclose(mae.exact_mutual_information(decoder, tol=1e-5), wanted, atol=1e-6)

@@ -147,7 +147,7 @@ def test_misuse_is_named():
     with pytest.raises(ValueError, match="eps"):
         mae.infomax_bound(standard, standard, z)
     with pytest.raises(TypeError, match="auxiliary"):
-        mae.infomax_bound(standard, lambda x: mae.Categorical(x), z, z)
+        mae.infomax_bound(standard, lambda x: mae.Categorical(np.zeros((2, 2))), z, z)
     with pytest.raises(TypeError, match="decoder"):
         mae.infomax_bound(lambda z: z, standard, z, z)
     with pytest.raises(ValueError, match=r"^z has shape \(2, 1\)"):
