@@ -443,7 +443,7 @@ _LAMBDA_RATE, _LAMBDA_MOST = 0.1, 5.0  # lambda rises by this times the gap, and
 
 
 def _train(models, sample, steps, batch, learning_rate, dtype, report):
-    """The training loop: alternate nothing, move everything at once, each network uphill."""
+    """One loop for all models: every step moves all networks, each up its own objective."""
     sizes = [nets.mlp_size(sizes) for sizes in _layer_sizes(models)]
     starts = onp.cumsum([0, *sizes[:-1]])
     distinct, model_of = onp.unique(models.seeds, return_inverse=True)  # same seed, same noise
