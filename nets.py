@@ -146,7 +146,7 @@ def softmax(logits):
 
 def check_one_hot(x, name="x"):
     """ValueError unless each row of x (..., categories) is a one and zeros."""
-    if not ((x.max(-1) == 1) & (np.abs(x).sum(-1) == 1)).all():
+    if not ((x * x == x).all() and (x @ np.ones(x.shape[-1], x.dtype) == 1).all()):
         raise ValueError(f"{name} of shape {x.shape} is not one-hot: a one and zeros in every row")
 
 
