@@ -284,10 +284,8 @@ def _mlp(params, x, sizes, start, tape):
     column[..., :-1, :], column[..., -1, :] = folded, 1
     tape.append(column)
     for weights in hidden:
-        lead = np.broadcast_shapes(weights.shape[:-2], column.shape[:-2])
-        dtype = np.result_type(weights, column)
-        inner = np.matmul(weights, column)
-        column = np.empty((*lead, weights.shape[-2] + 1, column.shape[-1]), dtype)
+        inner = weights @ column
+        column = np.empty((*inner.shape[:-2], inner.shape[-2] + 1, inner.shape[-1]), inner.dtype)
         np.tanh(inner, out=column[..., :-1, :])
         column[..., -1, :] = 1
         tape.append(column)
