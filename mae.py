@@ -8,8 +8,8 @@ in Latent Code Representations". Read it top to bottom; the sections follow the 
     z ~ N(0, I)     z             code, (..., batch, latent)
     p_theta(x|z)    decoder       callable, z -> Gaussian or Categorical over x
     q_phi(z|x)      encoder       callable, x -> Gaussian over z
-    r_omega(z|x)    auxiliary     callable, x -> Gaussian over z: recovers the code of generated
-    data M               target        the wanted I_p(z, x)
+    r_omega(z|x)    auxiliary     callable, x -> Gaussian over z: recovers the code of generated data
+    M               target        the wanted I_p(z, x)
 
 Informations, entropies, log-likelihoods and bounds are in nats, and higher is better: all of them
 are maximised. Noise is data (`eps` and `z` are arrays): every function but `fit` is deterministic.
@@ -22,11 +22,13 @@ import json
 import math
 import zipfile
 from dataclasses import dataclass, replace
+from typing import Callable, NamedTuple
 
 import numpy as onp
-from autograd import make_vjp
 from autograd import numpy as np
+from autograd.core import make_vjp
 from autograd.extend import Box
+from autograd.tracer import getval
 
 import nets
 from quadrature import QuadratureError, code_means, joint_means, log_prob_table, posterior_means
@@ -50,9 +52,13 @@ def _array(name, a):
             raise ValueError(
                 f"{name} has dtype {a.dtype}; it must be real numbers, float32 or float64"
             )
-    if a.ndim < 2:
+    if len(_shape(a)) < 2:
         raise ValueError(f"{name} has shape {a.shape}; it must be (..., batch, features)")
     return a
+
+
+def _shape(a):
+    return getval(a).shape  # asking a traced array itself is slow
 
 
 def _check_fit(name, shape, other_name, other):
@@ -60,6 +66,8 @@ def _check_fit(name, shape, other_name, other):
 
     A batch of one fits any batch: one distribution for many points, or one point under many.
     """
+    if shape == other:
+        return
     try:
         onp.broadcast_shapes(shape, other)
         fits = shape[-1] == other[-1]
@@ -95,7 +103,7 @@ class Gaussian:
     def unpack(cls, params):
         """From one array (..., batch, 2 features), the means first: what a network puts out."""
         params = _array("params", params)
-        if params.shape[-1] % 2:
+        if _shape(params)[-1] % 2:
             raise ValueError(
                 f"params has shape {params.shape}; it must be (..., batch, 2 features)"
             )
@@ -105,7 +113,8 @@ class Gaussian:
 
     @property
     def shape(self):
-        return (*self.params.shape[:-1], self.params.shape[-1] // 2)
+        *batch, features = _shape(self.params)
+        return (*batch, features // 2)
 
     @property
     def mean(self):
@@ -118,7 +127,7 @@ class Gaussian:
     def log_prob(self, x):
         """sum_features log N(x; mean, exp(log_var)); x like mean -> (..., batch), nats."""
         x = _array("x", x)
-        _check_fit("x", x.shape, "the Gaussian", self.shape)
+        _check_fit("x", _shape(x), "the Gaussian", self.shape)
         return nets.gaussian_log_prob(x, self.params)
 
     def sample(self, eps):
@@ -163,7 +172,7 @@ class Categorical:
 
     @property
     def shape(self):
-        return self.params.shape
+        return _shape(self.params)
 
     @property
     def logits(self):
@@ -177,7 +186,7 @@ class Categorical:
     def log_prob(self, x):
         """sum_c x_c log softmax(logits)_c; x one-hot (..., batch, C) -> (..., batch), nats."""
         x = _array("x", x)
-        _check_fit("x", x.shape, "the Categorical", self.shape)
+        _check_fit("x", _shape(x), "the Categorical", self.shape)
         if not isinstance(x, Box):
             nets.check_one_hot(x)
         return nets.categorical_log_prob(x, self.params)
@@ -204,16 +213,17 @@ def prior_entropy(dim: int = 1) -> float:
     return 0.5 * dim * (nets.LOG_2PI + 1)
 
 
-def elbo(encoder, decoder, x, eps):
+def elbo(encoder, decoder, x, eps, beta=1):
     """E_{z ~ q(z|x)} log p(x|z) - KL[q(z|x) || N(0, I)] <= log p(x), by one draw of z per example.
 
-    x (..., batch, features), eps (..., batch, latent) ~ N(0, I) -> (..., batch), nats. Poster:
-    ELBO. ValueError if shapes do not fit, TypeError if a callable does not return a distribution.
+    x (..., batch, features), eps (..., batch, latent) ~ N(0, I) -> (..., batch), nats. beta weighs
+    the KL (below 1 the sum is no bound). Poster: ELBO. ValueError if shapes do not fit, TypeError
+    if a callable does not return a distribution.
     """
     x = _array("x", x)
     q = _returned("encoder", encoder, "x", x, Gaussian)
     z = q.sample(eps)
-    return _returned("decoder", decoder, "z", z).log_prob(x) - q.kl()
+    return nets.add(_returned("decoder", decoder, "z", z).log_prob(x), q.kl(), -beta)
 
 
 def infomax_bound(decoder, auxiliary, z, eps=None):
@@ -230,10 +240,10 @@ def infomax_bound(decoder, auxiliary, z, eps=None):
 
     def log_r(x):
         r = _returned("auxiliary", auxiliary, "x", x, Gaussian)
-        _check_fit("z", z.shape, "the auxiliary's code", r.shape)
+        _check_fit("z", _shape(z), "the auxiliary's code", r.shape)
         return r.log_prob(z)
 
-    return prior_entropy(z.shape[-1]) + p.expect(log_r, eps)
+    return nets.add(p.expect(log_r, eps), prior_entropy(_shape(z)[-1]))
 
 
 def _returned(name, function, argument, value, kinds=(Gaussian, Categorical)):
@@ -246,9 +256,6 @@ def _returned(name, function, argument, value, kinds=(Gaussian, Categorical)):
 
 
 # ------------------------------------------------------------- maximise ELBO subject to bound = M
-
-# likelihood -> outputs of the decoder's network per feature of x, and the distribution they mean
-LIKELIHOODS = {"gaussian": (2, Gaussian.unpack), "categorical": (1, Categorical.unpack)}
 
 C, RHO = 10.0, 5.0  # how hard the constraint is enforced
 
@@ -269,24 +276,76 @@ def penalty(gap, multiplier=None):
 
 METHODS = {"lagrangian": lagrangian, "penalty": penalty}
 
+# Without a target: weights of reconstruction, KL and bound, given the number after the method's
+# colon, if any, and the progress of training, 0 to 1. All methods are of this family.
+UNCONSTRAINED = {
+    "vae": lambda number, progress: (1, 1, 0),
+    "beta": lambda beta, progress: (1, beta, 0),  # beta-VAE (Higgins et al., 2017)
+    "anneal": lambda end, progress: (1, min(1, progress / end), 0),  # Bowman et al. (2015)
+    "im": lambda number, progress: (0, 1, 1),  # Barber & Agakov (2003): the bound alone
+}
+
+
+def _weights(method, progress, gap, multiplier):
+    """Weights of reconstruction, KL and bound at this point of the training."""
+    name, _, number = method.partition(":")
+    if name in METHODS:
+        return 1, 1, METHODS[name](gap, multiplier)[1]
+    return UNCONSTRAINED[name](float(number or 0), progress)
+
+
+class Likelihood(NamedTuple):
+    """A family of p(x|z): what a decoder makes of its network.
+
+    outputs(features): of the network. decode(network, z) -> Gaussian or Categorical over x;
+    network: arrays (..., latent + inputs) -> (..., outputs). noise: uniform random numbers
+    (..., batch, noise) per example that decode(network, z, noise) takes too in the ELBO while
+    training (drop-out).
+    """
+
+    name: str
+    outputs: Callable
+    decode: Callable
+    inputs: int = 0
+    noise: int = 0
+
+
+def fixed_variance(std) -> Likelihood:
+    """N(mean(z), std^2): the restricted decoder of the poster's Figure 4."""
+    return Likelihood(
+        f"gaussian of standard deviation {std:g}",
+        lambda features: features,
+        lambda network, z: Gaussian(network(z), 2 * math.log(std)),
+    )
+
+
+LIKELIHOODS = {
+    family.name: family
+    for family in [
+        Likelihood("gaussian", lambda n: 2 * n, lambda network, z: Gaussian.unpack(network(z))),
+        Likelihood("categorical", lambda n: n, lambda network, z: Categorical(network(z))),
+    ]
+}
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Fit:
     """K trained models: callables `encoder`, `decoder`, `auxiliary` with the models on axis 0.
 
-    targets (K,), NaN where there is none, and seeds (K,) say which model is which; history holds
-    arrays (K, steps): "target" (in force, it rises to M), "infomax_bound" and "elbo" (as estimated
-    from that step's batch), "multiplier". diverged (K,) is the step at which a model was frozen for
-    not being finite any more, or -1. fit[k] is a Fit of the one model k, without the models' axis.
+    targets (K,), NaN where there is none, seeds (K,) and methods (K,) say which model is which;
+    history holds arrays (K, steps): "target" (in force, it rises to M), "infomax_bound" and "elbo"
+    (as estimated from that step's batch, with the method's weight on the KL), "multiplier".
+    diverged (K,) is the step at which a model was frozen for not being finite any more, or -1.
+    fit[k] is a Fit of the one model k, without the models' axis.
     """
 
     params: onp.ndarray  # (K, weights): decoder, encoder, auxiliary
     targets: onp.ndarray
     seeds: onp.ndarray
+    methods: onp.ndarray
     diverged: onp.ndarray
     history: dict
-    likelihood: str
-    method: str
+    likelihood: Likelihood
     features: int
     latent: int
     hidden: int
@@ -313,47 +372,53 @@ class Fit:
     def save(self, path):
         """Write an .npz file that `load` reads."""
         settings = {name: getattr(self, name) for name in _SETTINGS}
+        settings |= {"format": _FORMAT, "likelihood": self.likelihood.name}
         arrays = {name: getattr(self, name) for name in _ARRAYS}
         arrays |= {f"history_{name}": h for name, h in self.history.items()}
         with open(path, "wb") as file:
-            onp.savez(file, settings=json.dumps({"format": _FORMAT, **settings}), **arrays)
+            onp.savez(file, settings=json.dumps(settings), **arrays)
 
 
-_ARRAYS = ("params", "targets", "seeds", "diverged")
-_SETTINGS = ("likelihood", "method", "features", "latent", "hidden")
-_FORMAT = "mae 1"
+_ARRAYS = ("params", "targets", "seeds", "methods", "diverged")
+_SETTINGS = ("features", "latent", "hidden")
+_FORMAT = "mae 2"
 
 
-def load(path) -> Fit:
-    """The Fit that `save` wrote; ValueError if the file is not one, OSError if there is none."""
+def load(path, likelihood=None) -> Fit:
+    """The Fit that `save` wrote; ValueError if the file is not one, OSError if there is none.
+
+    likelihood: the Likelihood the models were trained with, if it was not one of LIKELIHOODS.
+    """
     try:
         with onp.load(path, allow_pickle=False) as file:
             settings = json.loads(str(file["settings"]))
-            version = settings.pop("format")
+            version, name = settings.pop("format"), settings.pop("likelihood")
             history = {name[8:]: file[name] for name in file.files if name.startswith("history_")}
             arrays = {name: file[name] for name in _ARRAYS}
     except (ValueError, KeyError, AttributeError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is not a file of trained models (mae.Fit.save)") from error
     if version != _FORMAT:
         raise ValueError(f"{path} is of format {version!r}; this version reads {_FORMAT!r}")
-    return Fit(**arrays, history=history, **settings)
+    likelihood = likelihood or LIKELIHOODS.get(name)
+    _require("likelihood", likelihood, likelihood and likelihood.name == name, f"that of {name!r}")
+    return Fit(**arrays, history=history, likelihood=likelihood, **settings)
 
 
-def _layer_sizes(model):
+def _layer_sizes(models):
     """Of decoder, encoder and auxiliary: the poster's "2-layer FC nets", one hidden layer each."""
-    outputs = LIKELIHOODS[model.likelihood][0] * model.features
-    code = (model.features, model.hidden, 2 * model.latent)
-    return (model.latent, model.hidden, outputs), code, code
+    inputs = models.latent + models.likelihood.inputs
+    code = (models.features, models.hidden, 2 * models.latent)
+    return (inputs, models.hidden, models.likelihood.outputs(models.features)), code, code
 
 
-def _networks(model, params):
+def _networks(models, params, *noise):
     """decoder, encoder and auxiliary as functions of their inputs, for these weights."""
-    decoder, encoder, auxiliary = _layer_sizes(model)
+    decoder, encoder, auxiliary = _layer_sizes(models)
     after_decoder = nets.mlp_size(decoder)
     after_encoder = after_decoder + nets.mlp_size(encoder)
-    distribution = LIKELIHOODS[model.likelihood][1]
+    network = lambda z: nets.mlp(params, z, decoder)
     return (
-        lambda z: distribution(nets.mlp(params, z, decoder)),
+        lambda z: models.likelihood.decode(network, z, *noise),
         lambda x: Gaussian.unpack(nets.mlp(params, x, encoder, after_decoder)),
         lambda x: Gaussian.unpack(nets.mlp(params, x, auxiliary, after_encoder)),
     )
@@ -378,44 +443,60 @@ def fit(
     """max_theta ELBO subject to infomax bound = M, one model per target and seed. Poster: "Idea".
 
     data: array (n, features), rows equally likely, or a callable data(rng, n) -> (n, features);
-    one-hot for the "categorical" likelihood. information: targets M in nats, None for no constraint
-    (a VAE). seeds: models per target, numbered from `seed`; models are ordered target-major, and a
-    model is the same, byte for byte, in whatever company it is trained. steps: of Adam, with
-    learning_rate falling to 0; batch: examples per step; hidden: units per network; latent:
-    dimension of the code; method: "lagrangian" or "penalty"; dtype: of training.
-    progress(steps done, worst |bound - M|), if given, is called now and then.
-    ValueError names what is not legal.
+    one-hot where p(x|z) is categorical. likelihood: "gaussian", "categorical" or a Likelihood.
+    information: targets M in nats, None for no constraint (a VAE). method: one for all, or one per
+    target: "lagrangian" or "penalty"; with target None also "vae", "beta:4", "anneal:0.5" (the KL's
+    weight rises from 0 to 1 over that fraction of the steps), "im" (nothing but the bound).
+    seeds: models per target, numbered from `seed`; models are ordered target-major, and a model is
+    the same, byte for byte, in whatever company it is trained. steps: of Adam, with learning_rate
+    falling to 0; batch: examples per step, made even; hidden: units per network; latent: dimension
+    of the code; dtype: of training. progress(steps done, worst |bound - M|), if given, is called
+    now and then. ValueError names what is not legal.
     """
-    _require("method", method, method in METHODS, f"one of {', '.join(METHODS)}")
-    rule = f"one of {', '.join(LIKELIHOODS)}"
-    _require("likelihood", likelihood, likelihood in LIKELIHOODS, rule)
+    methods = [method] * len(information) if isinstance(method, str) else list(method)
+    targets = _checked_targets(information, methods)
+    if isinstance(likelihood, str):
+        rule = f"a mae.Likelihood or one of {', '.join(LIKELIHOODS)}"
+        _require("likelihood", likelihood, likelihood in LIKELIHOODS, rule)
+        likelihood = LIKELIHOODS[likelihood]
     counts = {"seeds": seeds, "steps": steps, "batch": batch, "hidden": hidden, "latent": latent}
     for name, count in counts.items():
-        legal = isinstance(count, (int, onp.integer)) and count > 0
-        _require(name, count, legal, "an integer >= 1")
-    _require("seed", seed, isinstance(seed, (int, onp.integer)) and seed >= 0, "an integer >= 0")
-    targets = [math.nan if target is None else float(target) for target in information]
-    legal = len(targets) > 0 and all(t is None or 0 <= t < math.inf for t in information)
-    _require("information", information, legal, "targets >= 0 in nats, or None for no constraint")
-    numbers = onp.tile(onp.arange(seed, seed + seeds), len(targets))
-    targets = onp.repeat(targets, seeds)
+        _require(name, count, _is_integer(count) and count > 0, "an integer >= 1")
+    _require("seed", seed, _is_integer(seed) and seed >= 0, "an integer >= 0")
+    _require("dtype", dtype, dtype in ("float32", "float64"), "'float32' or 'float64'")
+    legal = isinstance(learning_rate, (int, float)) and 0 <= learning_rate < math.inf
+    _require("learning_rate", learning_rate, legal, "a finite number >= 0")
 
     if not callable(data):
         rows = _float64("data", data)
+        _require("data", rows.shape, rows.ndim == 2, "of shape (n, features)")
         data = lambda rng, n: rows[nets.systematic(rng, n, len(rows))]
 
     def sample(rng, n):
         x = _float64("data(rng, n)", data(rng, n))
         _require("data", x.shape, x.ndim == 2 and len(x) == n, f"of shape ({n}, features)")
-        if likelihood == "categorical":
+        if discrete:
             nets.check_one_hot(x, "data")
         return x
 
+    discrete = False
     features = sample(onp.random.default_rng(0), 1).shape[-1]
     empty = {name: onp.empty(0) for name in _ARRAYS}
-    settings = (likelihood, method, features, latent, hidden)
-    models = Fit(**empty, history={}, **dict(zip(_SETTINGS, settings)))
+    models = Fit(**empty, history={}, likelihood=likelihood,
+                 features=features, latent=latent, hidden=hidden)  # fmt: skip
+    blank = onp.zeros(sum(map(nets.mlp_size, _layer_sizes(models))))
+    try:
+        p = _returned("decode", _networks(models, blank)[0], "z", onp.zeros((1, latent)))
+        _check_fit("one row", (1, features), "the decoder's x", p.shape)
+    except ValueError as error:
+        raise ValueError(f"data does not suit a {likelihood.name} x: {error}") from error
+    discrete = isinstance(p, Categorical)
+    most = math.log(features) if discrete else math.inf
+    rule = f"at most log(categories) = {most:.7g} nats"
+    _require("information", information, not max(targets) > most + 1e-9, rule)
     nets.recycle_memory()
+    targets, methods = onp.repeat(targets, seeds), onp.repeat(methods, seeds)
+    numbers = onp.tile(onp.arange(seed, seed + seeds), len(targets) // seeds)
     # Models do not touch each other: train as many together as stay in cache, equal seeds first,
     # because they share their noise; then put them back in order.
     order = onp.argsort(numbers, kind="stable")
@@ -427,9 +508,9 @@ def fit(
             if progress:
                 progress((first * steps + len(shard) * step) / len(order), gap)
 
-        part = replace(models, targets=targets[shard], seeds=numbers[shard])
-        with onp.errstate(over="ignore", invalid="ignore"):  # a model that diverges is frozen
-            parts.append(_train(part, sample, steps, batch, learning_rate, dtype, report))
+        part = replace(models, targets=targets[shard], seeds=numbers[shard], methods=methods[shard])
+        with onp.errstate(all="ignore"):  # a model that diverges is frozen
+            parts.append(_train(part, sample, discrete, steps, batch, learning_rate, dtype, report))
     join = lambda arrays: onp.concatenate(arrays)[onp.argsort(order)]
     arrays = {name: join([getattr(part, name) for part in parts]) for name in _ARRAYS}
     history = {name: join([part.history[name] for part in parts]) for name in parts[0].history}
@@ -442,7 +523,7 @@ _RAMP = 0.4  # fraction of the steps over which the target rises from 0 to M; th
 _LAMBDA_RATE, _LAMBDA_MOST = 0.1, 5.0  # lambda rises by this times the gap, and not without end
 
 
-def _train(models, sample, steps, batch, learning_rate, dtype, report):
+def _train(models, sample, discrete, steps, batch, learning_rate, dtype, report):
     """One loop for all models: every step moves all networks, each up its own objective."""
     sizes = [nets.mlp_size(sizes) for sizes in _layer_sizes(models)]
     starts = onp.cumsum([0, *sizes[:-1]])
@@ -454,42 +535,47 @@ def _train(models, sample, steps, batch, learning_rate, dtype, report):
     constrained = ~onp.isnan(models.targets)
     targets = onp.where(constrained, models.targets, 0)
     multiplier = onp.zeros(len(params))
+    groups = {method: models.methods == method for method in onp.unique(models.methods)}
+    weights = onp.ones((3, len(params)), dtype)
     diverged, bound = onp.full(len(params), -1), 0
-    mean = onp.full((len(params), batch), 1 / batch, dtype)  # cotangent: the mean over the batch
     names = ("target", "infomax_bound", "elbo", "multiplier")
     history = {name: onp.empty((len(params), steps), "float32") for name in names}
     for step in range(steps):
         if step % _CHUNK == 0:
-            draws = [_draw(models, sample, rng, batch) for rng in rngs]
+            draws = [_draw(models, sample, discrete, rng, batch) for rng in rngs]
             draws = [onp.array(arrays, dtype)[model_of] for arrays in zip(*draws)]
             report(step, onp.abs(onp.where(constrained, targets - bound, 0)).max())
-        x, eps_z, z, eps_x = (array[:, step % _CHUNK] for array in draws)
-        networks = lambda params: _networks(models, params)
-
-        def elbo_of(params):
-            decoder, encoder, _ = networks(params)
-            return elbo(encoder, decoder, x, eps_z)
+        x, eps_z, z, eps_x, *noise = (array[:, step % _CHUNK] for array in draws)
 
         def bound_of(params):
-            decoder, _, auxiliary = networks(params)
+            decoder, _, auxiliary = _networks(models, params)
             return infomax_bound(decoder, auxiliary, z, eps_x)
 
-        elbo_vjp, elbos = make_vjp(elbo_of)(params)
-        elbo_grad = elbo_vjp(mean)
-        bound_vjp, bounds = make_vjp(bound_of)(params)
-        bound_grad = bound_vjp(mean)
-        bound = bounds.sum(-1) / batch
-
-        # the decoder goes up ELBO + weight * bound; encoder and auxiliary each their own bound
+        bound_vjp, bounds = make_vjp(bound_of, params)
+        bound = bounds.sum(-1) / bounds.shape[-1]
         target = targets * min(1, step / (_RAMP * steps))
         gap = onp.where(constrained, target - bound, 0)
-        _, weight = METHODS[models.method](gap, multiplier)
-        if step >= _RAMP * steps:
-            multiplier = onp.clip(multiplier + _LAMBDA_RATE * gap, -_LAMBDA_MOST, _LAMBDA_MOST)
-        weights = onp.stack([weight, onp.ones_like(weight), onp.ones_like(weight)], -1)
-        grad = elbo_grad + onp.repeat(weights.astype(dtype), sizes, -1) * bound_grad
+        for method, members in groups.items():
+            values = _weights(method, step / steps, gap[members], multiplier[members])
+            for weight, value in zip(weights, values):
+                weight[members] = value
+        reconstruction, beta, weight = weights[:, :, None]
+
+        def elbo_of(params):
+            decoder, encoder, _ = _networks(models, params, *noise)
+            return elbo(encoder, decoder, x, eps_z, beta)
+
+        elbo_vjp, elbos = make_vjp(elbo_of, params)
+        # the decoder goes up the weighted sum; encoder and auxiliary each their own bound
+        elbo_grad, grad = (vjp(onp.full_like(values, 1 / values.shape[-1]))
+                           for vjp, values in [(elbo_vjp, elbos), (bound_vjp, bounds)])  # fmt: skip
+        elbo_grad[:, : sizes[0]] *= reconstruction
+        grad[:, : sizes[0]] *= weight
+        grad += elbo_grad
         norm = onp.sqrt(onp.add.reduceat(grad * grad, starts, -1))
         grad *= onp.repeat(1 / onp.maximum(norm, 1), sizes, -1)
+        if step >= _RAMP * steps:
+            multiplier = onp.clip(multiplier + _LAMBDA_RATE * gap, -_LAMBDA_MOST, _LAMBDA_MOST)
 
         rate = learning_rate * 0.5 * (1 + math.cos(math.pi * step / steps))
         move, m, v = nets.adam(grad, m, v, step + 1, rate)
@@ -497,27 +583,58 @@ def _train(models, sample, steps, batch, learning_rate, dtype, report):
         finite = onp.isfinite(moved).all(-1)
         diverged[~finite & (diverged < 0)] = step
         params = onp.where((diverged < 0)[:, None], moved, params)
-        for name, value in zip(names, (target, bound, elbos.sum(-1) / batch, multiplier)):
+        for name, value in zip(names, (target, bound, elbos.sum(-1) / elbos.shape[-1], multiplier)):
             history[name][:, step] = value
     return replace(models, params=params, diverged=diverged, history=history)
 
 
-def _draw(models, sample, rng, batch):
-    """_CHUNK batches of x, eps_z, z, eps_x for one seed; each (_CHUNK, batch, features or latent).
+def _draw(models, sample, discrete, rng, batch):
+    """_CHUNK batches of x, eps_z, z, eps_x and, if wanted, noise for one seed, (_CHUNK, batch, .).
 
     Half of a batch is drawn, evenly spread (`nets.normal_lattice`), and comes twice, the second
     time with the sign of eps turned: what is odd in the noise cancels, and with it the force that
     lets a code drift in where nothing holds it back (split-normal without a constraint).
     """
     half = -(-batch // 2)
+    twice = lambda a, sign: onp.concatenate([a, sign * a], 1)
     x = sample(rng, _CHUNK * half).reshape(half, _CHUNK, -1).swapaxes(0, 1)
     eps_z = nets.normal_lattice(rng, _CHUNK, half, 1 + models.latent)[..., 1:]
-    # a discrete x is summed over, not sampled
-    sampled = models.features if models.likelihood == "gaussian" else 0
+    sampled = 0 if discrete else models.features  # a discrete x is summed over: no noise, so once
     noise = nets.normal_lattice(rng, _CHUNK, half, models.latent + sampled)
     z, eps_x = noise[..., : models.latent], noise[..., models.latent :]
-    twice = lambda a, sign: onp.concatenate([a, sign * a], 1)[:, :batch]
-    return twice(x, 1), twice(eps_z, -1), twice(z, 1), twice(eps_x, -1)
+    if not discrete:
+        z, eps_x = twice(z, 1), twice(eps_x, -1)
+    arrays = twice(x, 1), twice(eps_z, -1), z, eps_x
+    if models.likelihood.noise:
+        arrays += (rng.random((_CHUNK, 2 * half, models.likelihood.noise)),)
+    return arrays
+
+
+def _checked_targets(information, methods):
+    """The targets as floats, NaN for None, each legal and with a method that applies to it."""
+    rule = "a list of targets >= 0 in nats, or None for no constraint"
+    try:
+        targets = [math.nan if target is None else float(target) for target in information]
+    except (TypeError, ValueError):
+        raise ValueError(f"information is {information!r}; it must be {rule}") from None
+    legal = targets and all(t is None or 0 <= t < math.inf for t in information)
+    _require("information", information, legal, rule)
+    _require("method", methods, len(methods) == len(targets), "one, or one for each target")
+    for method, target in zip(methods, targets):
+        name, colon, number = method.partition(":")
+        rule = f"one of {', '.join(METHODS)}; without a target also vae, beta:B, anneal:T, im"
+        try:
+            number = float(number or "nan")
+        except ValueError:
+            number = -1.0
+        legal = {"beta": 0 <= number < math.inf, "anneal": 0 < number <= 1}.get(name, not colon)
+        legal &= name in METHODS or (name in UNCONSTRAINED and math.isnan(target))
+        _require("method", method, legal, rule)
+    return targets
+
+
+def _is_integer(value):
+    return isinstance(value, (int, onp.integer)) and not isinstance(value, bool)
 
 
 def _require(name, value, legal, rule):

@@ -44,8 +44,21 @@ def _sum_to(grad, shape):
     return grad.sum(tuple(i for i, n in enumerate(shape) if n < grad.shape[i]), keepdims=True)
 
 
-# ---------------------------------------------------------------------- Gaussian, N(mean,
-# e^log_var)
+@primitive
+def add(a, b, weight=1):
+    """a + weight b. Autograd's own operators, made for any array-like, cost three times as much."""
+    return a + weight * b
+
+
+def _add_vjp(argnums, ans, args, kwargs):
+    a, b, weight = (*args, 1)[:3]
+    grads = {0: lambda g: _sum_to(g, np.shape(a)), 1: lambda g: _sum_to(weight * g, np.shape(b))}
+    return lambda g: tuple(grads[i](g) for i in argnums)
+
+
+defvjp_argnums(add, _add_vjp)
+
+# ------------------------------------------------------------- Gaussian, N(mean, e^log_var)
 
 
 @primitive
@@ -245,8 +258,6 @@ def mlp(params, x, sizes, start=0):
     params (..., P) with this network's weights from `start` on, layer by layer, row by row, the
     bias last in each row; x (..., batch, sizes[0]) -> (..., batch, sizes[-1]).
     """
-    if x.ndim < 2 or x.shape[-1] != sizes[0]:
-        raise ValueError(f"a network of {sizes[0]} inputs got an array of shape {x.shape}")
     return _mlp(params, x, sizes, start, [])
 
 
@@ -273,40 +284,40 @@ def _unfold(y, shape):
 
 @primitive
 def _mlp(params, x, sizes, start, tape):
-    """`tape` comes in empty and takes the input of each layer along for the way back.
+    """`tape` comes in empty and takes the weights and input of each layer along for the way back.
 
     Inputs are columns, (..., features + 1, batch): the batch runs along contiguous memory, the bias
     is the weight of a row of ones, and one matrix product does a whole layer.
     """
-    *hidden, last = _layers(params, sizes, start)
+    if x.ndim < 2 or x.shape[-1] != sizes[0]:
+        raise ValueError(f"a network of {sizes[0]} inputs got an array of shape {x.shape}")
+    layers = _layers(params, sizes, start)
     folded = _fold(x, params.ndim - 1).swapaxes(-1, -2)
     column = np.empty((*folded.shape[:-2], sizes[0] + 1, folded.shape[-1]), folded.dtype)
     column[..., :-1, :], column[..., -1, :] = folded, 1
-    tape.append(column)
-    for weights in hidden:
+    for weights in layers[:-1]:
+        tape.append((weights, column))
         inner = weights @ column
         column = np.empty((*inner.shape[:-2], inner.shape[-2] + 1, inner.shape[-1]), inner.dtype)
         np.tanh(inner, out=column[..., :-1, :])
         column[..., -1, :] = 1
-        tape.append(column)
-    return _unfold((last @ column).swapaxes(-1, -2), x.shape)
+    tape.append((layers[-1], column))
+    return _unfold((layers[-1] @ column).swapaxes(-1, -2), x.shape)
 
 
 def _mlp_vjp(argnums, ans, args, kwargs):
     params, x, sizes, start, tape = args
 
-    def vjp(
-        g,
-    ):  # per layer: d/dW = delta h^T,  d/dh = W^T delta,  d/d(tanh's input) = (1 - h^2) d/dh
+    def vjp(g):  # d/dW = delta h^T,  d/dh = W^T delta,  d/d(tanh's input) = (1 - h^2) d/dh
         delta = _fold(g, params.ndim - 1).swapaxes(-1, -2)
         grads = np.zeros_like(params)
-        layers = zip(_layers(params, sizes, start), _layers(grads, sizes, start), tape)
-        for weights, weights_grad, column in reversed(list(layers)):
-            weights_grad[...] = _sum_to(delta @ column.swapaxes(-1, -2), weights.shape)
-            if column is tape[0] and 1 not in argnums:
+        for layer, grad in reversed(list(enumerate(_layers(grads, sizes, start)))):
+            weights, column = tape[layer]
+            grad[...] = _sum_to(delta @ column.swapaxes(-1, -2), weights.shape)
+            if layer == 0 and 1 not in argnums:
                 return (grads,)
             delta = weights[..., :-1].swapaxes(-1, -2) @ delta
-            if column is not tape[0]:
+            if layer > 0:
                 h = column[..., :-1, :]
                 slope = h * h
                 delta *= np.subtract(1, slope, out=slope)
@@ -340,15 +351,22 @@ def recycle_memory():
 
 # ------------------------------------------------------------------------------------- noise
 
+# the middles of 2^16 equally likely intervals, interpolated from exact ones even in the logit
 _LOGITS = np.linspace(-18, 0, 3073)
-_LOWER = [NormalDist().inv_cdf(1 / (1 + math.exp(-t))) for t in _LOGITS]
-_PROBS = 1 / (1 + np.exp(-np.append(_LOGITS, -_LOGITS[-2::-1])))
-_QUANTILES = np.append(_LOWER, np.negative(_LOWER[-2::-1]))
+_LOWER = np.interp(
+    (np.arange(2**15) + 0.5) / 2**16,
+    1 / (1 + np.exp(-_LOGITS)),
+    [NormalDist().inv_cdf(1 / (1 + math.exp(-t))) for t in _LOGITS],
+)
+_QUANTILES = np.append(_LOWER, -_LOWER[::-1])
 
 
 def normal_quantile(u):
-    """Inverse of the standard normal distribution function, to 3e-6 (it is for noise), < 5.6."""
-    return np.interp(u, _PROBS, _QUANTILES)
+    """Inverse of the standard normal distribution function, 0 <= u < 1, by a table: for noise.
+
+    A uniform u gives a normal rounded to 65,536 values within 4.33; its variance is 1 to 2e-5.
+    """
+    return _QUANTILES[(u * len(_QUANTILES)).astype(np.intp)]
 
 
 def normal_lattice(rng, draws, n, dims):

@@ -186,7 +186,7 @@ MUTATIONS = {  # what is wrong: (where, what, how, the check that must fail)
     ),
     "omega ascends the constrained objective": (
         mae, "_train",
-        line("onp.ones_like(weight), onp.ones_like(weight)]", "onp.ones_like(weight), weight]"),
+        line("grad[:, : sizes[0]] *= weight", "grad *= weight"),
         objective.check_omega_follows_the_bound_only,
     ),
     "downhill": (

@@ -269,11 +269,13 @@ def test_lattice_draws_differ():
 
 
 def check_normal_quantile():
-    tail = np.logspace(math.log10(2e-8), math.log10(0.5), 4001)
-    for u in (tail, 1 - tail):
-        wanted = [NormalDist().inv_cdf(value) for value in u]
-        assert_allclose(nets.normal_quantile(u), wanted, rtol=0, atol=3e-6)
-    assert np.abs(nets.normal_quantile(np.array([0.0, 1.0]))).max() < 5.6
+    cells = np.arange(0, 2**16, 7)
+    wanted = [NormalDist().inv_cdf((cell + 0.5) / 2**16) for cell in cells]
+    for inside in (0, 0.5, 0.999):
+        values = nets.normal_quantile((cells + inside) / 2**16)
+        assert_allclose(values, wanted, rtol=0, atol=1e-5)
+    every = nets.normal_quantile(np.arange(2**16) / 2**16)
+    assert abs(every.mean()) < 1e-12 and abs(every.var() - 1) < 2e-5 and every.max() < 4.33
 
 
 CHECKS = [check_adam_first_steps, check_adam_constant_gradient, check_lattice_margins]

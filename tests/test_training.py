@@ -1,5 +1,6 @@
 """Training: reproducible, lands near M, models do not touch each other, files round-trip."""
 
+import autograd.core
 import numpy as np
 import pytest
 
@@ -78,6 +79,83 @@ def test_the_dtype_of_training(dtype):
     assert fit.decoder(np.zeros((2, 1))).mean.dtype == np.float64
 
 
+EVERY_METHOD = {
+    "information": (0.5, 0.5, None, None, None, None),
+    "method": ("lagrangian", "penalty", "vae", "beta:4", "anneal:0.5", "im"),
+}
+
+
+@pytest.fixture
+def nodes(monkeypatch):
+    """The autograd nodes made in a test: (function, dtypes of its value and of its gradients)."""
+    made = []
+
+    class Node(autograd.core.VJPNode):
+        def __init__(self, value, function, *args):
+            super().__init__(value, function, *args)
+            made.append((function.__name__, {np.result_type(value)}))
+            types, vjp = made[-1][1], self.vjp
+
+            def watched(g):
+                grads = tuple(vjp(g))
+                types.update(map(np.result_type, grads))
+                return grads
+
+            self.vjp = watched
+
+    monkeypatch.setattr(autograd.core, "VJPNode", Node)
+    return made
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("likelihood", ["gaussian", "categorical", mae.fixed_variance(0.5)])
+def test_nothing_changes_precision_on_the_way(nodes, monkeypatch, likelihood, dtype):
+    adam = nets.adam
+
+    def watched(*args):
+        moved = adam(*args)
+        assert {np.result_type(a) for a in (*args[:3], *moved)} == {np.dtype(dtype)}
+        return moved
+
+    monkeypatch.setattr(nets, "adam", watched)
+    data = TEN if likelihood == "categorical" else standard_normal
+    settings = {"likelihood": likelihood, "dtype": dtype, "steps": 2, "batch": 8}
+    fit = train(data=data, **settings | EVERY_METHOD)
+    assert fit.params.dtype == dtype and len(nodes) > 10
+    assert set.union(*(types for _, types in nodes)) == {np.dtype(dtype)}, nodes
+
+
+@pytest.mark.parametrize("likelihood", ["gaussian", "categorical"])
+def test_a_step_has_few_nodes_and_no_indexing(nodes, likelihood):
+    train(data=TEN if likelihood == "categorical" else standard_normal, steps=1, batch=8)
+    names = [name for name, _ in nodes]
+    assert len(names) <= 2 * 7 and "__getitem__" not in names, names
+
+
+def test_every_method_is_the_same_in_a_mixed_batch_as_alone():
+    together = train(**EVERY_METHOD)
+    for k, (method, target) in enumerate(zip(EVERY_METHOD["method"], EVERY_METHOD["information"])):
+        assert same(together[k], train((target,), method=method)[0]), method
+    assert len({fit.params.tobytes() for fit in map(together.__getitem__, range(6))}) == 6
+
+
+def test_a_beta_of_one_and_a_finished_annealing_are_a_vae():
+    fit = train((None,) * 3, method=("vae", "beta:1", "anneal:1e-9"))
+    assert same(fit[0], fit[1])
+    assert not same(fit[0], fit[2])  # its first step has weight 0 ...
+    fit = train((None,) * 2, method=("beta:0", "anneal:1"), steps=1)
+    assert same(fit[0], fit[1])  # ... which is beta = 0
+
+
+def test_beta_buys_a_lower_rate_and_im_all_the_information_there_is():
+    settings = {"likelihood": mae.fixed_variance(0.3), "steps": 800, "batch": 64}
+    fit = train((None,) * 3, method=("vae", "beta:3", "im"), **settings)
+    rates = fit.encoder(standard_normal(np.random.default_rng(0), 1000)).kl().mean(-1)
+    assert rates[1] < rates[0] - 0.1
+    bounds = mae.exact_infomax_bound(fit.decoder, fit.auxiliary)
+    assert bounds[2] > bounds[0] + 1
+
+
 def test_a_code_of_two_dimensions_trains_but_has_no_exact_values():
     fit = train((0.5,), lambda rng, n: rng.standard_normal((n, 3)), latent=2)
     assert fit.decoder(np.zeros((4, 2))).mean.shape == (1, 4, 3)
@@ -99,7 +177,7 @@ def test_saving_and_loading_gives_the_same_fit(tmp_path):
         np.testing.assert_array_equal(getattr(again, name)(x).mean, getattr(fit, name)(x).mean)
     np.testing.assert_array_equal(again.targets, fit.targets)
     np.testing.assert_array_equal(again.history["elbo"], fit.history["elbo"])
-    assert again.method == fit.method
+    assert (again.methods == fit.methods).all() and again.likelihood == fit.likelihood
 
 
 def test_the_first_networks_hold_almost_no_information():
