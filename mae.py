@@ -535,7 +535,8 @@ def _train(models, sample, discrete, steps, batch, learning_rate, dtype, report)
     constrained = ~onp.isnan(models.targets)
     targets = onp.where(constrained, models.targets, 0)
     multiplier = onp.zeros(len(params))
-    groups = {method: models.methods == method for method in onp.unique(models.methods)}
+    names = onp.unique(models.methods)
+    groups = {name: models.methods == name if len(names) > 1 else slice(None) for name in names}
     weights = onp.ones((3, len(params)), dtype)
     diverged, bound = onp.full(len(params), -1), 0
     names = ("target", "infomax_bound", "elbo", "multiplier")
@@ -580,8 +581,7 @@ def _train(models, sample, discrete, steps, batch, learning_rate, dtype, report)
         rate = learning_rate * 0.5 * (1 + math.cos(math.pi * step / steps))
         move, m, v = nets.adam(grad, m, v, step + 1, rate)
         moved = params + move
-        finite = onp.isfinite(moved).all(-1)
-        diverged[~finite & (diverged < 0)] = step
+        diverged[~onp.isfinite(moved).all(-1) & (diverged < 0)] = step
         params = onp.where((diverged < 0)[:, None], moved, params)
         for name, value in zip(names, (target, bound, elbos.sum(-1) / elbos.shape[-1], multiplier)):
             history[name][:, step] = value

@@ -24,12 +24,12 @@ def halves(params):
     return params[..., :features], params[..., features:]
 
 
-def _join(mean, log_var):
-    """The inverse of `halves`, each feature contiguous along the batch, as the networks like it."""
-    *lead, batch, features = np.broadcast_shapes(mean.shape, log_var.shape)
-    params = np.empty((*lead, 2 * features, batch), np.result_type(mean, log_var)).swapaxes(-1, -2)
-    params[..., :features], params[..., features:] = mean, log_var
-    return params
+def _join(mean_grad, log_var_grad, params):
+    """The gradient in params from those in its halves; in memory like params, as networks like."""
+    grad = np.empty_like(params)
+    for half, half_grad in zip(halves(grad), (mean_grad, log_var_grad)):
+        half[...] = _sum_to(half_grad, half.shape)
+    return grad
 
 
 def _sum_features(a):
@@ -90,8 +90,8 @@ def _gaussian_log_prob_vjp(argnums, ans, args, kwargs):
         e -= 1
         e *= 0.5
         e *= g
-        grads = {0: lambda: -mean_grad, 1: lambda: _join(mean_grad, e)}
-        return tuple(_sum_to(grads[i](), args[i].shape) for i in argnums)
+        grads = {0: lambda: _sum_to(-mean_grad, x.shape), 1: lambda: _join(mean_grad, e, params)}
+        return tuple(grads[i]() for i in argnums)
 
     return vjp
 
@@ -115,10 +115,10 @@ def _gaussian_sample_vjp(argnums, ans, args, kwargs):
     def vjp(g):  # d/dmean = 1,  d/dlog_var = std eps / 2,  d/deps = std
         mean, log_var = halves(params)
         grads = {
-            0: lambda: _join(g, g * (ans - mean) * 0.5),
-            1: lambda: g * np.exp(0.5 * log_var),
+            0: lambda: _join(g, g * (ans - mean) * 0.5, params),
+            1: lambda: _sum_to(g * np.exp(0.5 * log_var), eps.shape),
         }
-        return tuple(_sum_to(grads[i](), args[i].shape) for i in argnums)
+        return tuple(grads[i]() for i in argnums)
 
     return vjp
 
@@ -139,7 +139,8 @@ def gaussian_kl(params):
 
 def _gaussian_kl_vjp(argnums, ans, args, kwargs):
     mean, log_var = halves(args[0])
-    return lambda g: (_join(g[..., None] * mean, g[..., None] * (0.5 * np.expm1(log_var))),)
+    half = lambda g: (g[..., None] * mean, g[..., None] * (0.5 * np.expm1(log_var)))
+    return lambda g: (_join(*half(g), args[0]),)
 
 
 defvjp_argnums(gaussian_kl, _gaussian_kl_vjp)
@@ -269,17 +270,17 @@ def _fold(x, lead):
     extra = x.ndim - 2 - lead
     if extra <= 0:
         return x
-    x = np.moveaxis(x.reshape(-1, *x.shape[extra:]), 0, -3)
-    return x.reshape(*x.shape[:-3], -1, x.shape[-1])
+    x = x.transpose(*range(extra, extra + lead), *range(extra), -2, -1)
+    return x.reshape(*x.shape[:lead], -1, x.shape[-1])
 
 
 def _unfold(y, shape):
     """The inverse of `_fold`, for what was made of an array of this shape (features may differ)."""
-    extra = len(shape) - y.ndim
+    extra, lead = len(shape) - y.ndim, y.ndim - 2
     if extra <= 0:
         return y
-    y = y.reshape(*y.shape[:-2], -1, shape[-2], y.shape[-1])
-    return np.moveaxis(y, -3, 0).reshape(*shape[:extra], *y.shape[:-3], *y.shape[-2:])
+    y = y.reshape(*y.shape[:lead], *shape[:extra], shape[-2], y.shape[-1])
+    return y.transpose(*range(lead, lead + extra), *range(lead), -2, -1)
 
 
 @primitive
