@@ -18,9 +18,7 @@ side are arrays with one more axis. Bounds return one value per example, (..., b
 you like.
 """
 
-import json
 import math
-import zipfile
 from dataclasses import dataclass, replace
 from typing import Callable, NamedTuple
 
@@ -371,12 +369,10 @@ class Fit:
 
     def save(self, path):
         """Write an .npz file that `load` reads."""
-        settings = {name: getattr(self, name) for name in _SETTINGS}
-        settings |= {"format": _FORMAT, "likelihood": self.likelihood.name}
-        arrays = {name: getattr(self, name) for name in _ARRAYS}
-        arrays |= {f"history_{name}": h for name, h in self.history.items()}
+        settings = {name: getattr(self, name) for name in (*_SETTINGS, *_ARRAYS)}
+        settings |= {f"history_{name}": values for name, values in self.history.items()}
         with open(path, "wb") as file:
-            onp.savez(file, settings=json.dumps(settings), **arrays)
+            onp.savez(file, format=_FORMAT, likelihood=self.likelihood.name, **settings)
 
 
 _ARRAYS = ("params", "targets", "seeds", "methods", "diverged")
@@ -389,19 +385,34 @@ def load(path, likelihood=None) -> Fit:
 
     likelihood: the Likelihood the models were trained with, if it was not one of LIKELIHOODS.
     """
-    try:
-        with onp.load(path, allow_pickle=False) as file:
-            settings = json.loads(str(file["settings"]))
-            version, name = settings.pop("format"), settings.pop("likelihood")
-            history = {name[8:]: file[name] for name in file.files if name.startswith("history_")}
-            arrays = {name: file[name] for name in _ARRAYS}
-    except (ValueError, KeyError, AttributeError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is not a file of trained models (mae.Fit.save)") from error
+    with open(path, "rb") as file:
+        try:
+            with onp.load(file, allow_pickle=False) as members:
+                found = {name: members[name] for name in members.files}
+            version, name = str(found["format"]), str(found["likelihood"])
+        except Exception as error:  # NumPy raises a dozen kinds on a damaged file
+            raise ValueError(f"{path} is not a file of trained models (mae.Fit.save)") from error
     if version != _FORMAT:
         raise ValueError(f"{path} is of format {version!r}; this version reads {_FORMAT!r}")
     likelihood = likelihood or LIKELIHOODS.get(name)
     _require("likelihood", likelihood, likelihood and likelihood.name == name, f"that of {name!r}")
-    return Fit(**arrays, history=history, likelihood=likelihood, **settings)
+    try:
+        settings = {name: int(found[name]) for name in _SETTINGS}
+        arrays = {name: found[name] for name in _ARRAYS}
+        history = {name[8:]: found[name] for name in found if name.startswith("history_")}
+        fit = Fit(**arrays, history=history, likelihood=likelihood, **settings)
+        *lead, weights = fit.params.shape
+        others = [
+            *(arrays[name].shape for name in _ARRAYS[1:]),
+            *(h.shape[:-1] for h in history.values()),
+        ]
+        sound = weights == sum(map(nets.mlp_size, _layer_sizes(fit)))
+        sound &= onp.isfinite(fit.params).all() and all(shape == tuple(lead) for shape in others)
+    except (KeyError, TypeError, ValueError):
+        sound = False
+    if not sound:
+        raise ValueError(f"{path} is damaged: arrays are missing, do not fit or are not finite")
+    return fit
 
 
 def _layer_sizes(models):

@@ -9,7 +9,6 @@ Shapes: the last two axes are (batch, features); axes before them broadcast, and
 """
 
 import math
-from statistics import NormalDist
 
 import numpy as np
 from autograd.extend import defvjp_argnums, primitive
@@ -352,13 +351,10 @@ def recycle_memory():
 
 # ------------------------------------------------------------------------------------- noise
 
-# the middles of 2^16 equally likely intervals, interpolated from exact ones even in the logit
-_LOGITS = np.linspace(-18, 0, 3073)
-_LOWER = np.interp(
-    (np.arange(2**15) + 0.5) / 2**16,
-    1 / (1 + np.exp(-_LOGITS)),
-    [NormalDist().inv_cdf(1 / (1 + math.exp(-t))) for t in _LOGITS],
-)
+# the middles of 2^16 equally likely intervals, from the distribution function at even points
+_Z = np.linspace(-4.5, 0, 1801)
+_CDF = [0.5 * math.erfc(-z / math.sqrt(2)) for z in _Z]
+_LOWER = np.interp((np.arange(2**15) + 0.5) / 2**16, _CDF, _Z)
 _QUANTILES = np.append(_LOWER, -_LOWER[::-1])
 
 
