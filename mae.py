@@ -39,14 +39,29 @@ __all__ = [
 
 # ------------------------------------------------------------------ distributions: p, q and r
 
+_INTEGER, _NUMBER = (int, onp.integer), (int, float, onp.integer, onp.floating)
+
+
+def _is_number(value, kinds=_NUMBER):
+    """Whether this is one real number, which a float32 can hold."""
+    return isinstance(value, kinds) and not isinstance(value, bool) and abs(value) < 1e38
+
+
+def _require(name, value, legal, rule):
+    if not legal:
+        raise ValueError(f"{name} is {' '.join(repr(value).split())}; it must be {rule}")
+
 
 def _array(name, a):
     """`a` as a float array (..., batch, features), or a ValueError that names it."""
     if not isinstance(a, Box):
-        a = onp.asarray(a)
+        try:
+            a = onp.asarray(a)
+        except ValueError as error:  # rows of different lengths
+            raise ValueError(f"{name} must be an array of numbers: {error}") from None
         if a.dtype.kind in "biu":
             a = a.astype(float)
-        if a.dtype.kind != "f" or a.dtype.itemsize < 4:
+        if a.dtype.char not in "fd":
             raise ValueError(
                 f"{name} has dtype {a.dtype}; it must be real numbers, float32 or float64"
             )
@@ -59,16 +74,17 @@ def _shape(a):
     return getval(a).shape  # asking a traced array itself is slow
 
 
-def _check_fit(name, shape, other_name, other):
+def _check_fit(name, shape, other_name, other, number=False):
     """Raise unless the last two axes agree, so that (batch,) never meets (batch, 1) unnoticed.
 
     A batch of one fits any batch: one distribution for many points, or one point under many.
+    number: (..., 1, 1) fits any features, too.
     """
     if shape == other:
         return
     try:
         onp.broadcast_shapes(shape, other)
-        fits = shape[-1] == other[-1]
+        fits = shape[-1] == other[-1] or (number and shape[-2:] == (1, 1))
     except ValueError:
         fits = False
     if not fits:
@@ -87,11 +103,10 @@ class Gaussian:
 
     def __init__(self, mean, log_var):
         mean = _array("mean", mean)
-        if onp.ndim(log_var) == 0:
+        if isinstance(log_var, (*_NUMBER, Box)) and onp.ndim(log_var) == 0:
             log_var = log_var * onp.ones((1, 1), mean.dtype)
         log_var = _array("log_var", log_var)
-        if log_var.shape[-2:] != (1, 1):
-            _check_fit("log_var", log_var.shape, "mean", mean.shape)
+        _check_fit("log_var", log_var.shape, "mean", mean.shape, number=True)
         if mean.shape != log_var.shape:  # broadcast by adding zeros: autograd knows how to add
             zeros = onp.zeros(onp.broadcast_shapes(mean.shape, log_var.shape), mean.dtype)
             mean, log_var = mean + zeros, log_var + zeros
@@ -199,7 +214,14 @@ class Categorical:
         x = onp.eye(categories, dtype=self.params.dtype)
         # C comes before every axis of the logits and three more, for models that only f has
         x = x.reshape(categories, *[1] * (self.params.ndim + 2), categories)
-        return nets.categorical_mean(self.params, f(x))
+        values = f(x)
+        try:
+            return nets.categorical_mean(self.params, values)
+        except (AttributeError, ValueError):
+            raise ValueError(
+                f"f has values of shape {onp.shape(values)}, which do not fit the Categorical of "
+                f"shape {self.shape}: they must be ({categories}, ..., batch)"
+            ) from None
 
 
 # --------------------------------------------------------------------- the two bounds
@@ -207,7 +229,7 @@ class Categorical:
 
 def prior_entropy(dim: int = 1) -> float:
     """H(z) = dim/2 log(2 pi e) nats, for z ~ N(0, I) of `dim` dimensions. Poster: H(z)."""
-    _require("dim", dim, dim == int(dim) >= 1, "a number of dimensions")
+    _require("dim", dim, isinstance(dim, _INTEGER) and dim >= 1, "an integer >= 1")
     return 0.5 * dim * (nets.LOG_2PI + 1)
 
 
@@ -246,6 +268,8 @@ def infomax_bound(decoder, auxiliary, z, eps=None):
 
 def _returned(name, function, argument, value, kinds=(Gaussian, Categorical)):
     """function(value), or a TypeError if that is not a distribution."""
+    if not callable(function):
+        raise TypeError(f"{name} is a {type(function).__name__}; it must be a function")
     p = function(value)
     if not isinstance(p, kinds):
         wanted = "mae.Gaussian" if kinds is Gaussian else "mae.Gaussian or mae.Categorical"
@@ -310,6 +334,7 @@ class Likelihood(NamedTuple):
 
 def fixed_variance(std) -> Likelihood:
     """N(mean(z), std^2): the restricted decoder of the poster's Figure 4."""
+    _require("std", std, _is_number(std) and std > 0, "a finite number > 0")
     return Likelihood(
         f"gaussian of standard deviation {std:g}",
         lambda features: features,
@@ -350,15 +375,20 @@ class Fit:
 
     def decoder(self, z):
         """p(x|z): z (..., batch, latent) -> Gaussian or Categorical over x."""
-        return _networks(self, self.params.astype(float))[0](z)
+        return self._network(0, "z", z, self.latent)
 
     def encoder(self, x):
         """q(z|x): x (..., batch, features) -> Gaussian over z."""
-        return _networks(self, self.params.astype(float))[1](x)
+        return self._network(1, "x", x, self.features)
 
     def auxiliary(self, x):
         """r(z|x): x (..., batch, features) -> Gaussian over z."""
-        return _networks(self, self.params.astype(float))[2](x)
+        return self._network(2, "x", x, self.features)
+
+    def _network(self, which, name, a, features):
+        a = _array(name, a)
+        _check_fit(name, _shape(a), "the models' input", (*self.params.shape[:-1], 1, features))
+        return _networks(self, self.params.astype(float))[which](a)
 
     def __len__(self):
         return len(self.targets)
@@ -375,7 +405,8 @@ class Fit:
             onp.savez(file, format=_FORMAT, likelihood=self.likelihood.name, **settings)
 
 
-_ARRAYS = ("params", "targets", "seeds", "methods", "diverged")
+_ARRAYS = {"params": "f", "targets": "f", "seeds": "iu", "methods": "U", "diverged": "i"}  # kinds
+_HISTORY = ("target", "infomax_bound", "elbo", "multiplier")
 _SETTINGS = ("features", "latent", "hidden")
 _FORMAT = "mae 2"
 
@@ -394,21 +425,22 @@ def load(path, likelihood=None) -> Fit:
             raise ValueError(f"{path} is not a file of trained models (mae.Fit.save)") from error
     if version != _FORMAT:
         raise ValueError(f"{path} is of format {version!r}; this version reads {_FORMAT!r}")
-    likelihood = likelihood or LIKELIHOODS.get(name)
-    _require("likelihood", likelihood, likelihood and likelihood.name == name, f"that of {name!r}")
+    likelihood = LIKELIHOODS.get(name) if likelihood is None else likelihood
+    legal = isinstance(likelihood, Likelihood) and likelihood.name == name
+    _require("likelihood", likelihood, legal, f"the mae.Likelihood that {path} names, {name!r}")
     try:
-        settings = {name: int(found[name]) for name in _SETTINGS}
+        settings = {name: found[name].item() for name in _SETTINGS}
         arrays = {name: found[name] for name in _ARRAYS}
-        history = {name[8:]: found[name] for name in found if name.startswith("history_")}
+        history = {name: found[f"history_{name}"] for name in _HISTORY}
         fit = Fit(**arrays, history=history, likelihood=likelihood, **settings)
-        *lead, weights = fit.params.shape
-        others = [
-            *(arrays[name].shape for name in _ARRAYS[1:]),
-            *(h.shape[:-1] for h in history.values()),
-        ]
-        sound = weights == sum(map(nets.mlp_size, _layer_sizes(fit)))
-        sound &= onp.isfinite(fit.params).all() and all(shape == tuple(lead) for shape in others)
-    except (KeyError, TypeError, ValueError):
+        lead, steps = fit.targets.shape, history["elbo"].shape[-1]
+        weights, others = sum(map(nets.mlp_size, _layer_sizes(fit))), [lead] * (len(arrays) - 1)
+        sound = [a.shape for a in arrays.values()] == [(*lead, weights), *others]
+        sound &= {(h.dtype.kind, h.shape) for h in history.values()} == {("f", (*lead, steps))}
+        sound &= all(a.dtype.kind in _ARRAYS[name] for name, a in arrays.items())
+        sound &= all(_is_number(n, _INTEGER) and n > 0 for n in settings.values())
+        sound = sound and onp.isfinite(fit.params).all()
+    except (IndexError, KeyError, TypeError, ValueError):
         sound = False
     if not sound:
         raise ValueError(f"{path} is damaged: arrays are missing, do not fit or are not finite")
@@ -464,33 +496,35 @@ def fit(
     of the code; dtype: of training. progress(steps done, worst |bound - M|), if given, is called
     now and then. ValueError names what is not legal.
     """
-    methods = [method] * len(information) if isinstance(method, str) else list(method)
-    targets = _checked_targets(information, methods)
+    targets, methods = _checked_targets(information, method)
     if isinstance(likelihood, str):
-        rule = f"a mae.Likelihood or one of {', '.join(LIKELIHOODS)}"
-        _require("likelihood", likelihood, likelihood in LIKELIHOODS, rule)
-        likelihood = LIKELIHOODS[likelihood]
+        likelihood = LIKELIHOODS.get(likelihood, likelihood)
+    rule = f"a mae.Likelihood or one of {', '.join(LIKELIHOODS)}"
+    _require("likelihood", likelihood, isinstance(likelihood, Likelihood), rule)
     counts = {"seeds": seeds, "steps": steps, "batch": batch, "hidden": hidden, "latent": latent}
     for name, count in counts.items():
-        _require(name, count, _is_integer(count) and count > 0, "an integer >= 1")
-    _require("seed", seed, _is_integer(seed) and seed >= 0, "an integer >= 0")
-    _require("dtype", dtype, dtype in ("float32", "float64"), "'float32' or 'float64'")
-    legal = isinstance(learning_rate, (int, float)) and 0 <= learning_rate < math.inf
+        _require(name, count, _is_number(count, _INTEGER) and count > 0, "an integer >= 1")
+    _require("seed", seed, _is_number(seed, _INTEGER) and seed >= 0, "an integer >= 0")
+    _require("dtype", dtype, str(dtype) in ("float32", "float64"), "'float32' or 'float64'")
+    legal = _is_number(learning_rate) and learning_rate >= 0
     _require("learning_rate", learning_rate, legal, "a finite number >= 0")
+    learning_rate = float(learning_rate)  # a NumPy float64 would turn float32 into float64
+    _require("progress", progress, progress is None or callable(progress), "a function or None")
 
     if not callable(data):
         rows = _float64("data", data)
-        _require("data", rows.shape, rows.ndim == 2, "of shape (n, features)")
+        _require("data.shape", rows.shape, rows.ndim == 2, "(n, features)")
         data = lambda rng, n: rows[nets.systematic(rng, n, len(rows))]
 
     def sample(rng, n):
         x = _float64("data(rng, n)", data(rng, n))
-        _require("data", x.shape, x.ndim == 2 and len(x) == n, f"of shape ({n}, features)")
+        wanted = (n, features or x.shape[-1])
+        _require("data(rng, n).shape", x.shape, x.shape == wanted, wanted)
         if discrete:
             nets.check_one_hot(x, "data")
         return x
 
-    discrete = False
+    discrete, features = False, None
     features = sample(onp.random.default_rng(0), 1).shape[-1]
     empty = {name: onp.empty(0) for name in _ARRAYS}
     models = Fit(**empty, history={}, likelihood=likelihood,
@@ -504,7 +538,7 @@ def fit(
     discrete = isinstance(p, Categorical)
     most = math.log(features) if discrete else math.inf
     rule = f"at most log(categories) = {most:.7g} nats"
-    _require("information", information, not max(targets) > most + 1e-9, rule)
+    _require("information", information, not any(t > most + 1e-9 for t in targets), rule)
     nets.recycle_memory()
     targets, methods = onp.repeat(targets, seeds), onp.repeat(methods, seeds)
     numbers = onp.tile(onp.arange(seed, seed + seeds), len(targets) // seeds)
@@ -550,8 +584,7 @@ def _train(models, sample, discrete, steps, batch, learning_rate, dtype, report)
     groups = {name: models.methods == name if len(names) > 1 else slice(None) for name in names}
     weights = onp.ones((3, len(params)), dtype)
     diverged, bound = onp.full(len(params), -1), 0
-    names = ("target", "infomax_bound", "elbo", "multiplier")
-    history = {name: onp.empty((len(params), steps), "float32") for name in names}
+    history = {name: onp.empty((len(params), steps), "float32") for name in _HISTORY}
     for step in range(steps):
         if step % _CHUNK == 0:
             draws = [_draw(models, sample, discrete, rng, batch) for rng in rngs]
@@ -594,7 +627,8 @@ def _train(models, sample, discrete, steps, batch, learning_rate, dtype, report)
         moved = params + move
         diverged[~onp.isfinite(moved).all(-1) & (diverged < 0)] = step
         params = onp.where((diverged < 0)[:, None], moved, params)
-        for name, value in zip(names, (target, bound, elbos.sum(-1) / elbos.shape[-1], multiplier)):
+        mean_elbo = elbos.sum(-1) / elbos.shape[-1]
+        for name, value in zip(_HISTORY, (target, bound, mean_elbo, multiplier)):
             history[name][:, step] = value
     return replace(models, params=params, diverged=diverged, history=history)
 
@@ -609,6 +643,7 @@ def _draw(models, sample, discrete, rng, batch):
     half = -(-batch // 2)
     twice = lambda a, sign: onp.concatenate([a, sign * a], 1)
     x = sample(rng, _CHUNK * half).reshape(half, _CHUNK, -1).swapaxes(0, 1)
+    x = x[31 * onp.arange(_CHUNK) % _CHUNK]
     eps_z = nets.normal_lattice(rng, _CHUNK, half, 1 + models.latent)[..., 1:]
     sampled = 0 if discrete else models.features  # a discrete x is summed over: no noise, so once
     noise = nets.normal_lattice(rng, _CHUNK, half, models.latent + sampled)
@@ -621,16 +656,17 @@ def _draw(models, sample, discrete, rng, batch):
     return arrays
 
 
-def _checked_targets(information, methods):
+def _checked_targets(information, method):
     """The targets as floats, NaN for None, each legal and with a method that applies to it."""
+    targets = list(information) if onp.iterable(information) else []
+    legal = targets and all(t is None or (_is_number(t) and t >= 0) for t in targets)
     rule = "a list of targets >= 0 in nats, or None for no constraint"
-    try:
-        targets = [math.nan if target is None else float(target) for target in information]
-    except (TypeError, ValueError):
-        raise ValueError(f"information is {information!r}; it must be {rule}") from None
-    legal = targets and all(t is None or 0 <= t < math.inf for t in information)
     _require("information", information, legal, rule)
-    _require("method", methods, len(methods) == len(targets), "one, or one for each target")
+    targets = [math.nan if target is None else float(target) for target in targets]
+    method = [method] * len(targets) if isinstance(method, str) else method
+    methods = list(method) if onp.iterable(method) else []
+    legal = len(methods) == len(targets) and all(isinstance(name, str) for name in methods)
+    _require("method", method, legal, "a string, or one for each target")
     for method, target in zip(methods, targets):
         name, colon, number = method.partition(":")
         rule = f"one of {', '.join(METHODS)}; without a target also vae, beta:B, anneal:T, im"
@@ -641,16 +677,7 @@ def _checked_targets(information, methods):
         legal = {"beta": 0 <= number < math.inf, "anneal": 0 < number <= 1}.get(name, not colon)
         legal &= name in METHODS or (name in UNCONSTRAINED and math.isnan(target))
         _require("method", method, legal, rule)
-    return targets
-
-
-def _is_integer(value):
-    return isinstance(value, (int, onp.integer)) and not isinstance(value, bool)
-
-
-def _require(name, value, legal, rule):
-    if not legal:
-        raise ValueError(f"{name} is {value!r}; it must be {rule}")
+    return targets, methods
 
 
 # ------------------------------------------------------- exact values, for a one-dimensional code
@@ -731,6 +758,7 @@ def exact_encoder_information(encoder, x, tol=1e-8, with_error=False):
 
 def _of_codes(decoder, tol):
     """The decoder as the quadratures call it, on one-dimensional codes; checked."""
+    _check_tol(tol)
 
     def checked(z):
         try:
@@ -746,13 +774,20 @@ def _of_codes(decoder, tol):
     return checked
 
 
+def _check_tol(tol):
+    _require("tol", tol, _is_number(tol) and tol > 0, "a finite number > 0")
+
+
 def _code(name, function, x, tol):
+    _check_tol(tol)
     p = _in_double(name, _returned(name, function, "x", x, Gaussian), x, tol)
     if p.shape[-1] != 1:
         raise ValueError(
             f"the {name}'s code has {p.shape[-1]} dimensions; exact values are for one-dimensional "
             f"codes; with more, average the sampled bounds over draws"
         )
+    if not onp.isfinite(p.params).all():
+        raise QuadratureError(f"the {name} returns values that are not finite")
     return p
 
 
@@ -764,6 +799,11 @@ def _in_double(name, p, points, tol):
             f"let it compute in double precision, or ask for tol=1e-5"
         )
     shape = (*p.shape[:-2], points.shape[-2], p.params.shape[-1])
+    if p.shape[-2] not in (1, shape[-2]):
+        raise ValueError(
+            f"the {name} returned a distribution of shape {p.shape} for {shape[-2]} points: the "
+            f"batch, the axis before the last, must be the same, or one"
+        )
     return p.unpack(onp.broadcast_to(p.params, shape).astype(float))
 
 
