@@ -2,8 +2,10 @@
 
 import argparse
 import csv
+import itertools
 import math
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -14,6 +16,8 @@ from typing import Callable, NamedTuple
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
+from autograd import numpy as anp
+from autograd.tracer import getval
 
 import mae
 import nets
@@ -24,19 +28,64 @@ from quadrature import integrate
 BOUND_REACHED, INFORMATION_REACHED = 0.01, 0.06  # nats
 LIKELIHOOD_KEPT = 0.01  # nats below the optimum that need no warning
 
+COLUMNS = ["method", "target", "seed", "information", "infomax_bound", "encoder_information"]
+COLUMNS += ["log_likelihood", "elbo", "quadrature_error", "reached"]
+COLUMNS += ["group", "below_optimum", "rate", "distortion"]
+EXACT = ("information", "infomax_bound", "log_likelihood", "below_optimum", "elbo")
+
+
+class Problem(NamedTuple):
+    """Data and what is true of them."""
+
+    data: object  # array or callable(rng, n), as mae.fit takes it
+    optimum: float = math.nan  # the best possible mean log-likelihood, -H(x)
+    ceiling: float = math.inf  # the highest infomax bound that a Gaussian r can give
+    most: float = math.inf  # nats that x can hold
+    rows: object = None  # a sample of the data, for the encoder's information
+    data_mean: Callable = None  # values(x) -> means over the true distribution, error
+
+
+class Group(NamedTuple):
+    """Models that are trained together."""
+
+    problem: Problem
+    likelihood: object
+    models: dict  # method -> targets
+    expressive: bool = True  # whether the decoder can reach the optimum
+
 
 class Experiment(NamedTuple):
-    """An experiment is data, likelihood and targets, what is true of them, and a drawing."""
-
     summary: str
-    data: object  # array or callable(rng, n), as mae.fit takes it
-    likelihood: str
-    information: tuple  # default targets
-    optimum: float  # the best possible mean log-likelihood, -H(x)
-    ceiling: float  # the highest infomax bound that a Gaussian r can give
-    rows: np.ndarray  # a sample of the data, for the encoder's information
-    data_mean: Callable  # values(x) -> means over the true distribution, error
-    draw: Callable  # (one-model fits, their labels) -> Figure
+    groups: dict  # name -> Group
+    draw: str  # the function of figures.py: (fits, rows, experiment) -> {file name: Figure}
+    claims: Callable  # rows -> (claim, what is wanted, what was found, whether it holds)
+    keys: tuple = ("target",)  # columns that tell the lines of the table apart
+    heads: tuple = EXACT  # columns whose means over the seeds it shows
+    settings: dict = {}  # of mae.fit, where they are not the usual ones
+    evaluate: Callable = None  # (one-model Fit, Problem) -> columns; if not the exact ones
+
+
+# ------------------------------------------------------------------------------ the poster's claims
+
+
+def values(rows, column, **where):
+    """A column of the rows that have these values in other columns."""
+    chosen = (row for row in rows if all(row[name] == value for name, value in where.items()))
+    return np.array([row[column] for row in chosen])
+
+
+def misses(rows, column, **where):
+    """Largest |column - target| of the models under constraint."""
+    where = {"method": "lagrangian", **where}
+    return np.abs(values(rows, column, **where) - values(rows, "target", **where)).max()
+
+
+def at_most(claim, bar, found):
+    return claim, f"<= {bar:g}", found, found <= bar
+
+
+def at_least(claim, bar, found):
+    return claim, f">= {bar:g}", found, found >= bar
 
 
 # ---------------------------------------------------------------- splitting the normal (Figure 6)
@@ -57,28 +106,21 @@ def standard_normal_mean(values):
     return means, errors[1:].max()
 
 
-def draw_split_normal(models, labels):
-    """Each row: p(x|z) p(z) dz for a grid of z, coloured by z; p(x) against the truth."""
-    from matplotlib.collections import LineCollection
+NORMAL = Problem(
+    data=standard_normal,
+    optimum=-mae.prior_entropy(),
+    rows=np.array([[NormalDist().inv_cdf((i + 0.5) / 64)] for i in range(64)]),
+    data_mean=standard_normal_mean,
+)
 
-    x, z, dz = np.linspace(-3.6, 3.6, 721), np.linspace(-2.8, 2.8, 15), 0.4
-    figure, axes = figure_of_rows(labels)
-    for axis, model in zip(axes, models):
-        p = model.decoder(z[:, None])
-        density = mae.Gaussian(p.mean[:, None], p.log_var[:, None]).log_prob(x[:, None])  # (z, x)
-        pieces = np.exp(density - 0.5 * (z[:, None] ** 2 + nets.LOG_2PI)) * dz
-        lines = LineCollection([np.column_stack([x, piece]) for piece in pieces], lw=0.9)
-        lines.set(array=z, cmap="viridis")
-        axis.add_collection(lines)
-        axis.plot(x[::3], np.exp(mae.exact_log_likelihood(model.decoder, x[::3, None])), "k", lw=1)
-        axis.plot(x, np.exp(-0.5 * x**2) / math.sqrt(2 * math.pi), "--", color="tab:red", lw=1)
-        axis.set(xlim=(x[0], x[-1]), ylim=(0, 1.08 * max(0.4, pieces.max())), yticks=[])
-    axes[-1].set_xlabel("$x$")
-    handles = [lines, *axes[-1].lines]
-    names = ["$p(x|z)\\,p(z)\\,dz$ for each $z$", "all $z$: $p(x)$", "truth, $N(0, 1)$"]
-    figure.legend(handles, names, loc="outside upper center", ncols=3, frameon=False)
-    figure.colorbar(lines, ax=axes, label="$z$", aspect=60, pad=0.02)
-    return figure
+
+def split_normal_claims(rows):
+    yield at_most(
+        "a VAE ignores its code: I", 0.01, values(rows, "information", method="vae").max()
+    )
+    yield at_most("MAE: |I - M| at every M", 0.02, misses(rows, "information"))
+    yield at_most("MAE: |infomax bound - M|", 0.01, misses(rows, "infomax_bound"))
+    yield at_most("no likelihood lost, nats", 0.002, values(rows, "below_optimum").max())
 
 
 # --------------------------------------------------------------------------- categorical (Figure 5)
@@ -104,200 +146,459 @@ def categorical_ceiling(categories):
     return -0.5 * np.log(variance).mean()
 
 
-def draw_categorical(models, labels):
-    """Each row: the ten p(x|z) as functions of z, and the true p(x)."""
-    z = np.linspace(-3.2, 3.2, 641)
-    figure, axes = figure_of_rows(labels)
-    for axis, model in zip(axes, models):
-        lines = axis.plot(z, model.decoder(z[:, None]).probs, lw=1.2)
-        lines += axis.plot(z, np.full_like(z, 0.1), "--", color="0.4", lw=1)
-        axis.set(xlim=(z[0], z[-1]), ylim=(-0.03, 1.05), yticks=[0, 1])
-    axes[-1].set_xlabel("$z$")
-    names = [*map(str, range(10)), "true $p(x)$"]
-    title = "$p(x|z)$ for each $x$"
-    figure.legend(
-        lines,
-        names,
-        loc="outside upper center",
-        ncols=11,
-        frameon=False,
-        title=title,
-        handlelength=1,
-        columnspacing=0.9,
-        fontsize=8,
+UNIFORM = Problem(
+    data=TEN,
+    optimum=-math.log(10),
+    ceiling=categorical_ceiling(10),
+    most=math.log(10),
+    rows=TEN,
+    data_mean=categorical_mean,
+)
+
+
+def categorical_claims(rows):
+    below = [row for row in rows if not row["target"] > UNIFORM.ceiling]
+    above = [row for row in rows if row["target"] > UNIFORM.ceiling]
+    yield at_most(
+        "a VAE ignores its code: I", 0.01, values(rows, "information", method="vae").max()
     )
-    return figure
+    yield at_most("MAE: |I - M|, M to 2", 0.06, misses(below, "information"))
+    yield at_most("MAE: |infomax bound - M|, M to 2", 0.01, misses(below, "infomax_bound"))
+    yield at_most("no likelihood lost, nats, M to 2", 0.001, values(below, "below_optimum").max())
+    yield at_most(
+        "M = ln 10, above any Gaussian r: called reached", 0, sum(values(above, "reached"))
+    )
 
 
+# ------------------------------------------------------------ likelihood and information (Figure 4)
+
+STD = 0.5  # of the restricted decoder
+
+
+def restricted_curve(information, std=STD):
+    """Log-likelihood of N(a z, s^2) on N(0, 1) data at this information; highest at -log s."""
+    log_var = 2 * math.log(std) + 2 * information  # of x
+    return -0.5 * (nets.LOG_2PI + log_var + np.exp(-log_var))
+
+
+def likelihood_claims(rows):
+    restricted = {"group": "restricted"}
+    information, log_p = (values(rows, c, **restricted) for c in ("information", "log_likelihood"))
+    yield at_least("restricted: log-likelihood above its curve, nats", -0.01,
+                   (log_p - restricted_curve(information)).min())  # fmt: skip
+    best = information[np.argmax(log_p)]
+    yield at_most("restricted: |best I - (-ln s)|", 0.1, abs(best + math.log(STD)))
+    yield at_most("expressive: below the optimum at any I, nats", 0.003,
+                  values(rows, "below_optimum", group="expressive").max())  # fmt: skip
+    yield at_most("both: |infomax bound - M|", 0.01, misses(rows, "infomax_bound"))
+
+
+# ----------------------------------------------------------- sequences (related work [2], [3], [5])
+
+BITS, FLIP = 6, 0.1
+STRINGS = np.array(list(itertools.product([0, 1], repeat=BITS)))  # all 64
+PROTOTYPES = np.array([[0] * 6, [1] * 6, [0, 1] * 3, [1, 0] * 3])
+FLIPS = (STRINGS != PROTOTYPES[:, None]).sum(-1)  # (prototypes, strings)
+GIVEN_PROTOTYPE = FLIP**FLIPS * (1 - FLIP) ** (BITS - FLIPS)  # p(string | prototype)
+P_STRINGS = GIVEN_PROTOTYPE.mean(0)
+H_STRINGS = -(P_STRINGS * np.log(P_STRINGS)).sum()
+# what the prototype tells of the string, in nats
+I_PROTOTYPE = H_STRINGS + (GIVEN_PROTOTYPE * np.log(GIVEN_PROTOTYPE)).sum(1).mean()
+
+
+def strings(rng, n):
+    """n strings, one-hot (n, 64), each as often as its probability says, to within one."""
+    return np.eye(64)[np.searchsorted(P_STRINGS.cumsum(), nets.evenly(rng, n) * P_STRINGS.sum())]
+
+
+def strings_mean(values):
+    """Means of values(x) = (a, b, ...) over the strings; these sums have no error."""
+    return np.array(values(np.eye(64))) @ P_STRINGS, 0.0
+
+
+def autoregressive(name, window, drop=0.0):
+    """p(x|z) = prod_t p(x_t | the `window` bits before, z), each factor the one network's sigmoid.
+
+    The network is given the code, the bits before as -1 and 1 (0: none, or not seen), and which
+    bit is meant, one-hot. With drop > 0 a bit is hidden from it with that probability in training.
+    x is one-hot over the 64 strings, whose probabilities are all computed: one pass over the 63
+    prefixes (window 0: six; window 1: eleven) gives every factor of all of them.
+    """
+    contexts, factor = {}, np.empty(STRINGS.shape, int)  # factor[string, t]: which context
+    for i, t in itertools.product(range(len(STRINGS)), range(BITS)):
+        seen = np.where(np.arange(t) >= t - window, 2 * STRINGS[i, :t] - 1, 0)
+        context = (0, *seen, *[0] * (BITS - 1 - t), *np.eye(BITS)[t])  # code, bits before, place
+        factor[i, t] = contexts.setdefault(context, len(contexts))
+    chosen = factor[:, :, None] == np.arange(len(contexts))  # (string, t, context)
+    constants = (
+        np.array([*contexts])[:, None],  # (context, 1, inputs)
+        np.eye(2 * BITS)[0],  # (inputs,): where the code goes
+        (chosen & (STRINGS[:, :, None] == 1)).sum(1).T,  # (context, string): which ask for a one
+        chosen.sum(1).T,  # which matter at all
+    )
+
+    def decode(network, z, noise=None):
+        *lead, batch, _ = getval(z).shape
+        inputs, place, one, either = (a.astype(getval(z).dtype) for a in constants)
+        if noise is not None:
+            kept = np.ones((*lead, 1, batch, 2 * BITS), inputs.dtype)
+            kept[..., 0, :, 1:BITS] = noise >= drop
+            inputs = inputs * kept  # (..., context, batch, inputs)
+        inputs = anp.reshape(z, (*lead, 1, batch, 1)) * place + inputs
+        logits = network(anp.reshape(inputs, (*lead, len(contexts) * batch, 2 * BITS)))
+        lead = getval(logits).shape[:-2]  # with the models, if only the network has them
+        logits = anp.swapaxes(anp.reshape(logits, (*lead, len(contexts), batch)), -1, -2)
+        # log p(1) = logit + log p(0)
+        return mae.Categorical(logits @ one + nets.log_sigmoid(-logits) @ either)
+
+    return mae.Likelihood(name, lambda n: 1, decode, 2 * BITS - 1, BITS - 1 if drop else 0)
+
+
+SEQUENCES = Problem(
+    data=strings,
+    optimum=-H_STRINGS,
+    most=math.log(64),
+    rows=strings(np.random.default_rng(0), 256),
+    data_mean=strings_mean,
+)
+
+
+def sequences_claims(rows):
+    of = lambda column, group, method="vae": values(rows, column, group=group, method=method)
+    yield at_most("causal decoder, VAE: I", 0.15, of("information", "causal").max())
+    yield at_most(
+        "causal decoder, VAE: KL(true || model)", 0.001, of("below_optimum", "causal").max()
+    )
+    yield at_most("causal decoder, MAE: |I - M|", 0.05, misses(rows, "information", group="causal"))
+    yield at_most("causal decoder, MAE: KL(true || model)", 0.003,
+                  of("below_optimum", "causal", "lagrangian").max())  # fmt: skip
+    for group in ("one bit back", "factorised"):
+        yield at_least(f"{group}, VAE: I", 0.7, of("information", group).min())
+        yield at_least(f"{group}, VAE: KL, mean over seeds", 0.1, of("below_optimum", group).mean())
+    annealed = [v.mean() for v in (of("information", "causal", m) for m in ANNEALING)]
+    yield at_least(
+        "KL annealing: I moves with the schedule, by", 0.3, max(annealed) - min(annealed)
+    )
+
+
+ANNEALING = ("anneal:0.25", "anneal:0.5", "anneal:1")
+
+# ------------------------------------------------------------------- methods (related work [1]-[5])
+
+UNCONSTRAINED = {
+    name: (None,) for name in ("vae", "anneal:0.25", "anneal:0.5", "beta:0.5", "beta:2")
+}
+UNCONSTRAINED |= {"im": (None,), "im:0.1": (None,)}
+
+
+def methods_claims(rows):
+    uniform = {"group": "categorical"}
+    of = lambda column, method, **where: values(rows, column, method=method, **where)
+    yield at_least("IM on categorical: bound", 2.09,
+                   of("infomax_bound", "im:0.1", **uniform).min())  # fmt: skip
+    yield at_most("IM on categorical: bound above its ceiling, nats", 1e-8,
+                  of("infomax_bound", "im:0.1", **uniform).max() - UNIFORM.ceiling)  # fmt: skip
+    yield at_least("IM: likelihood lost, nats", 0.1,
+                   of("below_optimum", "im:0.1", group="split-normal").min())  # fmt: skip
+    yield at_most("beta = 2 ignores the code: I", 0.01, of("information", "beta:2").max())
+    yield at_most("MAE: |infomax bound - M|", 0.01, misses(rows, "infomax_bound"))
+    yield at_most("MAE: likelihood lost, nats", 0.002, of("below_optimum", "lagrangian").max())
+    yield at_least("penalty: likelihood lost, nats", 0.002, of("below_optimum", "penalty").max())
+
+
+# ------------------------------------------------------------------------------- faces (Figure 3)
+
+SIDE = 20  # pixels
+
+
+def draw_faces(factors):
+    """Faces (n, 400), ink 1 on -1, from angle of the head and emotion, (n, 2) in [-1, 1]."""
+    angle, emotion = 0.35 * factors[:, :1], factors[:, 1:]
+    x, y = (a.ravel() for a in np.meshgrid(np.linspace(-1, 1, SIDE), np.linspace(1, -1, SIDE)))
+    u, v = np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x
+    ink = lambda distance: 1 / (1 + np.exp(distance / 0.1))  # soft edges: pixels vary smoothly
+    head = ink(0.8 * np.abs(np.hypot(u / 0.8, v / 0.95) - 1) - 0.07)
+    eyes = ink(np.hypot(np.abs(u) - 0.3, v - 0.3) - 0.1)
+    bend = 1.5 * emotion * (u**2 - 0.09)
+    mouth = ink(np.maximum(np.abs(v + 0.42 - bend) - 0.1, np.abs(u) - 0.42))
+    return 2 * np.minimum(head + eyes + mouth, 1) - 1
+
+
+def factors(rng, n):
+    """n pairs of angle and emotion, evenly spread over [-1, 1]^2."""
+    return 2 * np.stack([nets.evenly(rng, n), rng.permutation(nets.evenly(rng, n))], -1) - 1
+
+
+def evaluate_faces(model, problem, draws=4000):
+    """Sampled bounds with their standard errors, and how well a quadratic in the code tells each
+    factor (R^2)."""
+    rng = np.random.default_rng(0)
+    truth, z = factors(rng, draws), rng.standard_normal((draws, 2))
+    x = draw_faces(truth)
+    q = model.encoder(x)
+    bound = mae.infomax_bound(model.decoder, model.auxiliary, z, rng.standard_normal(x.shape))
+    elbo = mae.elbo(model.encoder, model.decoder, x, rng.standard_normal(z.shape))
+    a, b = q.mean.T
+    powers = np.stack([np.ones_like(a), a, b, a * a, a * b, b * b], -1)
+    residual = truth - powers @ np.linalg.lstsq(powers, truth, rcond=None)[0]
+    r2 = 1 - residual.var(0) / truth.var(0)
+    error = lambda a: a.std() / math.sqrt(draws)
+    row = {"infomax_bound": bound.mean(), "bound_error": error(bound), "elbo": elbo.mean()}
+    row |= {
+        "elbo_error": error(elbo),
+        "rate": q.kl().mean(),
+        "r2_angle": r2[0],
+        "r2_emotion": r2[1],
+    }
+    off = abs(row["infomax_bound"] - model.targets)
+    return row | {"reached": bool(math.isnan(model.targets) or off <= 0.1)}
+
+
+def faces_claims(rows):
+    yield at_least("angle from the code, R^2", 0.9, values(rows, "r2_angle").min())
+    yield at_least("emotion from the code, R^2", 0.9, values(rows, "r2_emotion").min())
+    yield at_most("MAE in two dimensions: |sampled bound - M|", 0.1, misses(rows, "infomax_bound"))
+
+
+# --------------------------------------------------------------------------------- the experiments
+
+SWEEP = tuple(np.linspace(0, 2, 9).tolist())
+CAUSAL = autoregressive("causal", BITS)
 EXPERIMENTS = {
     "split-normal": Experiment(
         summary="x ~ N(0, 1): a normal learnt as an infinite mixture of normals (Figure 6)",
-        data=standard_normal,
-        likelihood="gaussian",
-        information=(None, 0.4, 0.8, 1.2, 1.6, 2.0, 2.5, 3.0),
-        optimum=-mae.prior_entropy(),
-        ceiling=math.inf,
-        rows=np.array([[NormalDist().inv_cdf((i + 0.5) / 64)] for i in range(64)]),
-        data_mean=standard_normal_mean,
-        draw=draw_split_normal,
+        groups={
+            "split-normal": Group(
+                NORMAL, "gaussian", {"lagrangian": (None, 0.4, 0.8, 1.2, 1.6, 2.0, 2.5, 3.0)}
+            )
+        },
+        draw="split_normal",
+        claims=split_normal_claims,
     ),
     "categorical": Experiment(
         summary="x uniform on ten values, softmax decoder (Figure 5)",
-        data=TEN,
-        likelihood="categorical",
-        information=(None, 0.5, 1.0, 1.5, 2.0, math.log(10)),
-        optimum=-math.log(10),
-        ceiling=categorical_ceiling(10),
-        rows=TEN,
-        data_mean=categorical_mean,
-        draw=draw_categorical,
+        groups={
+            "categorical": Group(
+                UNIFORM, "categorical", {"lagrangian": (None, 0.5, 1.0, 1.5, 2.0, math.log(10))}
+            )
+        },
+        draw="categorical",
+        claims=categorical_claims,
+    ),
+    "likelihood": Experiment(
+        summary="log-likelihood against information, by what the decoder can do (Figure 4)",
+        groups={
+            "expressive": Group(NORMAL, "gaussian", {"lagrangian": SWEEP}),
+            "restricted": Group(NORMAL, mae.fixed_variance(STD), {"lagrangian": SWEEP}, False),
+        },
+        draw="likelihood",
+        claims=likelihood_claims,
+        keys=("group", "target"),
+    ),
+    "sequences": Experiment(
+        summary="strings of bits: decoders that need no code, and some that do (related work)",
+        groups={
+            "causal": Group(
+                SEQUENCES,
+                CAUSAL,
+                {name: (None,) for name in ("vae", *ANNEALING)}
+                | {"lagrangian": (0.0, 0.35, 0.7, 1.0, 1.2)},
+            ),
+            "bits dropped": Group(
+                SEQUENCES, autoregressive("bits dropped", BITS, drop=0.5), {"vae": (None,)}, False
+            ),
+            "one bit back": Group(
+                SEQUENCES, autoregressive("one bit back", 1), {"vae": (None,)}, False
+            ),
+            "factorised": Group(
+                SEQUENCES, autoregressive("factorised", 0), {"vae": (None,)}, False
+            ),
+        },
+        draw="sequences",
+        claims=sequences_claims,
+        keys=("group", "method", "target"),
+        settings={"seeds": 3, "steps": 1000, "batch": 64},
+    ),
+    "methods": Experiment(
+        summary="VAE, annealing, beta-VAE, IM, both forms of the MAE, side by side (related work)",
+        groups={
+            "split-normal": Group(
+                NORMAL,
+                "gaussian",
+                UNCONSTRAINED | {"penalty": (1.0, 2.0), "lagrangian": (1.0, 2.0)},
+            ),
+            "categorical": Group(
+                UNIFORM,
+                "categorical",
+                UNCONSTRAINED | {"penalty": (1.0, 2.0), "lagrangian": (1.0, 2.0)},
+            ),
+        },
+        draw="methods",
+        claims=methods_claims,
+        keys=("group", "method", "target"),
+        heads=(
+            "information",
+            "infomax_bound",
+            "encoder_information",
+            "rate",
+            "distortion",
+            "log_likelihood",
+            "elbo",
+        ),  # fmt: skip
+        settings={"seeds": 3, "steps": 6000, "batch": 64, "learning_rate": 0.02},
+    ),
+    "faces": Experiment(
+        summary="faces with two hidden factors, laid out by a two-dimensional code (Figure 3)",
+        groups={
+            "faces": Group(
+                Problem(data=lambda rng, n: draw_faces(factors(rng, n))),
+                mae.fixed_variance(0.3),
+                {"vae": (None,), "lagrangian": (2.0, 4.0)},
+            )
+        },
+        draw="faces",
+        claims=faces_claims,
+        keys=("method", "target"),
+        heads=("infomax_bound", "elbo", "rate", "r2_angle", "r2_emotion"),
+        settings={
+            "seeds": 2,
+            "steps": 1000,
+            "batch": 32,
+            "hidden": 64,
+            "latent": 2,
+            "learning_rate": 5e-3,
+        },
+        evaluate=evaluate_faces,
     ),
 }
 
 # ------------------------------------------------------------------------------- exact evaluation
 
-COLUMNS = ["method", "target", "seed", "information", "infomax_bound", "encoder_information"]
-COLUMNS += ["log_likelihood", "elbo", "quadrature_error", "reached"]
 
-
-def evaluate(model, experiment):
-    """The exact values of one model, a row of metrics.csv; nan where quadrature fails."""
+def evaluate(model, problem):
+    """The exact values of one model; nan where quadrature fails."""
 
     def given(x):
         log_p, log_p_error = mae.exact_log_likelihood(model.decoder, x, with_error=True)
         bound, bound_error = mae.exact_elbo(model.encoder, model.decoder, x, with_error=True)
-        return log_p, bound, log_p_error + bound_error
+        return log_p, bound, model.encoder(x).kl(), log_p_error + bound_error
 
-    unconstrained = math.isnan(model.targets)
-    row = dict(zip(COLUMNS, ["vae" if unconstrained else str(model.methods), float(model.targets)]))
-    row["seed"] = int(model.seeds)
     try:
-        (log_p, elbo, inner_error), outer_error = experiment.data_mean(given)
+        (log_p, elbo, rate, inner_error), outer_error = problem.data_mean(given)
         (information, bound), error = mae.exact_information_and_bound(
             model.decoder, model.auxiliary, with_error=True
         )
         encoder_information, encoder_error = mae.exact_encoder_information(
-            model.encoder, experiment.rows, with_error=True
+            model.encoder, problem.rows, with_error=True
         )
-        values = information, bound, encoder_information, log_p, elbo
-        error = max(error, encoder_error, inner_error + outer_error)
+        exact = information, bound, encoder_information, log_p, elbo, problem.optimum - log_p
+        exact += rate, -elbo - rate, max(error, encoder_error, inner_error + outer_error)
     except mae.QuadratureError:
-        values, error = [math.nan] * 5, math.inf
-    row |= zip(COLUMNS[3:9], map(float, [*values, error]))
-    bound_gap = abs(row["infomax_bound"] - row["target"])
-    information_gap = abs(row["information"] - row["target"])
-    row["reached"] = model.diverged < 0 and (
-        (unconstrained and math.isfinite(row["information"]))
-        or (bound_gap <= BOUND_REACHED and information_gap <= INFORMATION_REACHED)
-    )
-    return row
+        exact = [math.nan] * 8 + [math.inf]
+    names = *COLUMNS[3:8], "below_optimum", "rate", "distortion", "quadrature_error"
+    row = dict(zip(names, map(float, exact)))
+    near = abs(row["infomax_bound"] - model.targets) <= BOUND_REACHED
+    near &= abs(row["information"] - model.targets) <= INFORMATION_REACHED
+    unconstrained = math.isnan(model.targets) and math.isfinite(row["information"])
+    return row | {"reached": bool(near or unconstrained)}
+
+
+def rows_of(fit, name, problem, evaluate):
+    """The rows of metrics.csv for one group of models."""
+    for k in range(len(fit)):
+        model, method = fit[k], str(fit.methods[k])
+        if method in mae.METHODS and math.isnan(fit.targets[k]):
+            method = "vae"
+        row = dict.fromkeys(COLUMNS, math.nan) | evaluate(model, problem)
+        row |= {"group": name, "method": method, "target": float(fit.targets[k])}
+        row["reached"] &= bool(fit.diverged[k] < 0)
+        yield row | {"seed": int(fit.seeds[k])}
 
 
 # ----------------------------------------------------------------------------------------- output
 
 
-def label(target):
-    return "none" if math.isnan(target) else f"{target:.7g}"
+def label(value):
+    """A key of the table as text."""
+    return value if isinstance(value, str) else "none" if math.isnan(value) else f"{value:.7g}"
 
 
-def by_target(rows):
-    """{label: rows}, in the order of the targets."""
+def by_keys(rows, keys):
+    """{labels of these columns: rows}, in order."""
     groups = {}
     for row in rows:
-        groups.setdefault(label(row["target"]), []).append(row)
+        groups.setdefault(tuple(label(row[key]) for key in keys), []).append(row)
     return groups
 
 
-def table(rows, optimum):
-    """One line per target: mean over seeds, ± half their range."""
-    heads = ["information", "infomax bound", "log-likelihood", "below optimum", "ELBO"]
-    lines = [["target", *heads, "reached"]]
-    for name, group in by_target(rows).items():
-        log_p = np.array([row["log_likelihood"] for row in group])
-        columns = [[row[name] for row in group] for name in ("information", "infomax_bound")]
-        columns += [log_p, optimum - log_p, [row["elbo"] for row in group]]
-        cells = [f"{np.mean(c).round(4) + 0:.4f} ± {np.ptp(c) / 2:.4f}" for c in columns]
-        lines.append([name, *cells, f"{sum(row['reached'] for row in group)} of {len(group)}"])
+HEADS = {"infomax_bound": "infomax bound", "log_likelihood": "log-likelihood", "elbo": "ELBO"}
+HEADS |= {"below_optimum": "below optimum", "encoder_information": "encoder inf."}
+HEADS |= {"r2_angle": "R2 angle", "r2_emotion": "R2 emotion", "group": "data or decoder"}
+
+
+def table(rows, keys, heads):
+    """One line per target (and method, and group): mean over seeds, ± half their range."""
+    lines = [[*(HEADS.get(name, name) for name in (*keys, *heads)), "reached"]]
+    for names, group in by_keys(rows, keys).items():
+        columns = [np.array([row[head] for row in group]) for head in heads]
+        cells = [f"{c.mean().round(4) + 0:.4f} ± {np.ptp(c) / 2:.4f}" for c in columns]
+        lines.append([*names, *cells, f"{sum(row['reached'] for row in group)} of {len(group)}"])
     widths = [max(map(len, column)) for column in zip(*lines)]
     return "\n".join("  ".join(c.rjust(w) for c, w in zip(line, widths)) for line in lines)
 
 
-def shortfalls(rows, optimum, ceiling):
-    """For each target that some model did not reach: what was wanted, what was had, and why."""
-    for name, group in by_target(rows).items():
-        short = optimum - min(row["log_likelihood"] for row in group)
-        if short > LIKELIHOOD_KEPT:
-            yield f"WARNING: target {name}: log-likelihood up to {short:.4f} nats below optimum."
+def warnings(rows, keys, experiment):
+    """What was wanted and not had: targets, and likelihood where nothing stands in its way."""
+    for names, group in by_keys(rows, keys).items():
+        name = ", ".join(f"{key} {text}" for key, text in zip(keys, names))
+        problem, _, _, expressive = experiment.groups[group[0]["group"]]
+        short = max(row["below_optimum"] for row in group)
+        promised = expressive and group[0]["method"] in ("vae", *mae.METHODS)
+        if promised and short > LIKELIHOOD_KEPT:
+            yield f"WARNING: {name}: log-likelihood up to {short:.4f} nats below optimum."
         missed = [row for row in group if not row["reached"]]
         if not missed:
             continue
         best = max(missed, key=lambda row: row["infomax_bound"])
         yield (
-            f"WARNING: target {name} was not reached by {len(missed)} of {len(group)} models; best "
+            f"WARNING: {name} was not reached by {len(missed)} of {len(group)} models; best "
             f"of these: certified (infomax bound) {best['infomax_bound']:.4f}, exact information "
             f"{best['information']:.4f} nats."
         )
-        if best["target"] > ceiling:
+        if best["target"] > problem.ceiling:
             yield (
-                f"  Why: r(z|x) is Gaussian, and no Gaussian can certify more than {ceiling:.4f} "
-                f"nats on this data, whatever the information is."
+                f"  Why: r(z|x) is Gaussian, and no Gaussian can certify more than "
+                f"{problem.ceiling:.4f} nats on this data, whatever the information is."
             )
 
 
 def write_metrics(rows, path):
+    text = {float: lambda v: "" if math.isnan(v) else v, bool: lambda v: str(v).lower()}
     with open(path, "w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
+        writer.writerow(rows[0])
         for row in rows:
-            row = row | {"reached": str(row["reached"]).lower()}
-            if math.isnan(row["target"]):
-                row["target"] = ""
-            writer.writerow([row[column] for column in COLUMNS])
+            writer.writerow([text.get(type(v), lambda v: v)(v) for v in row.values()])
 
 
-def figure_of_rows(labels):
-    """A figure, one paper column wide, with a labelled row of axes per model."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5.2, 0.9 + 0.8 * len(labels)), dpi=150, layout="constrained")
-    axes = figure.subplots(len(labels), sharex=True, squeeze=False)[:, 0]
-    for axis, text in zip(axes, labels):
-        axis.set_ylabel(text, rotation=0, ha="right", va="center", fontsize=9)
-        axis.spines[["top", "right"]].set_visible(False)
-    return figure, axes
-
-
-def draw_history(fit, optimum):
-    """Bound against target, ELBO and multiplier while training, as means of 25 steps."""
-    from matplotlib import colormaps
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5.2, 6), dpi=150, layout="constrained")
-    axes = figure.subplots(3, sharex=True)
-    targets = list(dict.fromkeys(map(label, fit.targets)))
-    colors = colormaps["viridis"](np.linspace(0, 0.92, len(targets)))
-    for k, (target, seed) in enumerate(zip(fit.targets, fit.seeds)):
-        color = colors[targets.index(label(target))]
-        first = seed == fit.seeds[0]
-        for axis, name in zip(axes, ("infomax_bound", "elbo", "multiplier")):
-            blocks = np.array_split(fit.history[name][k], max(fit.history[name].shape[1] // 25, 1))
-            middles = (np.arange(len(blocks)) + 0.5) * len(fit.history[name][k]) / len(blocks)
-            means = [block.mean() for block in blocks]
-            axis.plot(middles, means, color=color, lw=0.7, label=label(target) if first else None)
-        if first and not math.isnan(target):
-            axes[0].plot(fit.history["target"][k], "--", color=color, lw=0.7)
-    axes[0].set_ylabel("infomax bound (nats),\ntarget dashed")
-    axes[1].set_ylabel("ELBO (nats)")
-    axes[1].axhline(optimum, color="0.4", ls="--", lw=0.8)
-    axes[1].set_ylim(optimum - 0.3, optimum + 0.1)
-    axes[2].set_ylabel("multiplier $\\lambda$")
-    axes[2].set_xlabel("training step")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=5,
-                  frameon=False, title="target $M$ (nats)", fontsize=8)  # fmt: skip
-    return figure
+def write(folder, files):
+    """Save all files under temporary names, then rename all: a run that is killed, or runs out of
+    disk, leaves the old results or the new ones, not a mixture and never half a file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = {name: folder / f".{os.getpid()}-{name}" for name in files}
+    try:
+        for name, save in files.items():
+            save(temporary[name])
+        for name in files:
+            os.replace(temporary[name], folder / name)
+    finally:
+        for path in temporary.values():
+            path.unlink(missing_ok=True)
+    for name in files:
+        print(folder / name)
 
 
-def show_progress(steps):
+def show_progress(name, steps):
     """A callback for mae.fit that keeps one line on the terminal, or None where there is none."""
     if not sys.stderr.isatty():
         return None
@@ -305,8 +606,10 @@ def show_progress(steps):
 
     def show(done, gap):
         left = (time.perf_counter() - start) * (steps / max(done, 1) - 1)
-        line = f"step {done:.0f}/{steps}  worst |bound - target| {gap:.3f}  {left:.0f} s left"
-        print(f"\r{line:<70}", end="", file=sys.stderr, flush=True)
+        line = (
+            f"{name}: step {done:.0f}/{steps}  worst |bound - target| {gap:.3f}  {left:.0f} s left"
+        )
+        print(f"\r{line:<78}", end="", file=sys.stderr, flush=True)
 
     return show
 
@@ -333,44 +636,27 @@ def scaling(folder, plot):
     """Measure and print the three curves, each point the best of three."""
     seconds(steps=50)  # warm up
     print("   grows  value  seconds  ms/step  of one step of 24 models and 64 examples")
-    lines, common = [], min(seconds() for _ in range(3)) / 400
-    for what, values in CURVES.items():
-        for value in values:
-            taken = min(seconds(**{what: value}) for _ in range(3))
-            per_step = taken / (value if what == "steps" else 400)
-            lines.append([what, value, taken, 1e3 * per_step, per_step / common])
-            print("{:>8}{:>7}{:>9.3f}{:>9.3f}{:>8.2f}".format(*lines[-1]))
-
-    def save(path):
-        with open(path, "w", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerows(
-                [["grows", "value", "seconds", "ms_per_step", "relative_step"], *lines]
-            )
-
-    write(folder / "metrics.csv", save)
+    rows, common = [], min(seconds() for _ in range(3)) / 400
+    for what, sizes in CURVES.items():
+        for size in sizes:
+            taken = min(seconds(**{what: size}) for _ in range(3))
+            per_step = taken / (size if what == "steps" else 400)
+            numbers = what, size, taken, 1e3 * per_step, per_step / common
+            names = "grows", "value", "seconds", "ms_per_step", "relative_step"
+            rows.append(dict(zip(names, numbers)))
+            print("{:>8}{:>7}{:>9.3f}{:>9.3f}{:>8.2f}".format(*numbers))
+    files = {"metrics.csv": lambda path: write_metrics(rows, path)}
     if plot:
-        write(folder / "figure.png", draw_scaling(lines).savefig)
+        import figures
 
-
-def draw_scaling(lines):
-    """Seconds against each of the three, and what growing in proportion would be."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 2.6), dpi=150, layout="constrained")
-    for axis, what in zip(figure.subplots(1, len(CURVES), sharey=True), CURVES):
-        x, y = np.array([line[1:3] for line in lines if line[0] == what]).T
-        axis.loglog(x, y, "o-", ms=4, label="measured")
-        axis.loglog(x, y[-1] * x / x[-1], "--", color="0.5", lw=1, label="in proportion")
-        axis.set_xlabel(what)
-        axis.set_xticks(x, [f"{value:.0f}" for value in x])
-        axis.minorticks_off()
-    figure.axes[0].set_ylabel("seconds")
-    figure.axes[0].legend(frameon=False, fontsize=8)
-    return figure
+        files["figure.png"] = figures.scaling(rows).savefig
+    write(folder, files)
 
 
 # ------------------------------------------------------------------------------------ command line
+
+ALL = "every experiment above, and a summary of the poster's claims"
+USUAL = {"seeds": 4, "steps": 4000, "batch": 128, "hidden": 16}
 
 
 def target(text):
@@ -383,7 +669,7 @@ def target(text):
     return value
 
 
-def at_least(lowest):
+def at_least_integer(lowest):
     def integer(text):
         value = int(text)
         if value < lowest:
@@ -399,12 +685,18 @@ target.__name__ = "target (nats >= 0, or none)"
 
 def parse(arguments):
     summaries = {name: experiment.summary for name, experiment in EXPERIMENTS.items()}
-    summaries["scaling"] = SCALING
+    summaries |= {"scaling": SCALING, "all": ALL}
+    own = [
+        f"{name}: {', '.join(f'{k} {v}' for k, v in e.settings.items() if k in USUAL)}"
+        for name, e in EXPERIMENTS.items()
+        if e.settings
+    ]
     parser = argparse.ArgumentParser(
         usage="python experiments.py NAME [options]",
         description=__doc__,
         epilog="\n".join(
             ["experiments:", *(f"  {name:14}{text}" for name, text in summaries.items())]
+            + ["", "defaults of their own:", *(f"  {line}" for line in own)]
         ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -413,83 +705,107 @@ def parse(arguments):
     targets = "targets for I(z, x) in nats; none: no constraint, a VAE (default: the README's rows)"
     add("--information", metavar="M", type=target, nargs="+", help=targets)
     integers = {
-        "seeds": ("N", 1, 4, "models per target"),
-        "seed": ("S", 0, 0, "the first one's seed"),
-        "steps": ("T", 1, 4000, "training steps"),
-        "batch": ("B", 1, 128, "examples per step"),
-        "hidden": ("H", 1, 16, "hidden units per network"),
+        "seeds": ("N", 1, "models per target"),
+        "seed": ("S", 0, "the first one's seed"),
+        "steps": ("T", 1, "training steps"),
+        "batch": ("B", 1, "examples per step"),
+        "hidden": ("H", 1, "hidden units per network"),
     }
-    for name, (metavar, lowest, default, text) in integers.items():
-        text = f"{text} (default: {default})"
-        add(f"--{name}", metavar=metavar, type=at_least(lowest), default=default, help=text)
-    text = "how the constraint is enforced (default: lagrangian)"
-    add("--method", choices=mae.METHODS, default="lagrangian", help=text)
+    for name, (metavar, lowest, text) in integers.items():
+        text = f"{text} (default: {USUAL.get(name, 0)})"
+        add(f"--{name}", metavar=metavar, type=at_least_integer(lowest), help=text)
+    text = "how the constraint is enforced, in split-normal and categorical (default: lagrangian)"
+    add("--method", choices=mae.METHODS, help=text)
     text = "write to DIR/NAME/ (default: out)"
     add("--out", metavar="DIR", type=Path, default=Path("out"), help=text)
     add("--no-plot", action="store_true", help="no figures")
     options = parser.parse_args(arguments)
+
+    experiment = EXPERIMENTS.get(options.name)
     for name in ("information", "method", *integers):
-        if options.name == "scaling" and getattr(options, name) != parser.get_default(name):
-            parser.error(f"--{name} does not apply to scaling")
+        applies = experiment and (name != "method" or len(experiment.keys) == 1)
+        if getattr(options, name) is not None and not applies:
+            parser.error(f"argument --{name}: does not apply to {options.name}")
+    if experiment:
+        most = min(group.problem.most for group in experiment.groups.values())
+        for value in options.information or []:
+            if value is not None and value > most + 1e-9:
+                parser.error(f"argument --information: {value} is more than x can hold, {most:.7g}")
     return options
+
+
+def run(name, options):
+    """Train, evaluate, print and write one experiment -> its rows."""
+    experiment, folder = EXPERIMENTS[name], options.out / name
+    chosen = {key: getattr(options, key) for key in ("seed", *USUAL)}
+    settings = {"seed": 0, **USUAL, **experiment.settings}
+    settings |= {key: value for key, value in chosen.items() if value is not None}
+    folder.mkdir(parents=True, exist_ok=True)  # before training, to fail early
+    fits, rows = {}, []
+    for group_name, (problem, likelihood, models, _) in experiment.groups.items():
+        pairs = []
+        for method, targets in models.items():
+            if method in mae.METHODS:
+                method, targets = options.method or method, options.information or targets
+            pairs += [(method, target) for target in targets]
+        progress = show_progress(group_name, settings["steps"])
+        methods, targets = zip(*pairs)
+        fits[group_name] = fit = mae.fit(
+            problem.data,
+            likelihood=likelihood,
+            information=targets,
+            method=methods,
+            progress=progress,
+            **settings,
+        )
+        if progress:
+            print("\r" + " " * 78 + "\r", end="", file=sys.stderr)
+        rows += rows_of(fit, group_name, problem, experiment.evaluate or evaluate)
+
+    print(table(rows, experiment.keys, experiment.heads))
+    for line in warnings(rows, experiment.keys, experiment):
+        print(line)
+    for fit in fits.values():
+        for k in np.flatnonzero(fit.diverged >= 0):
+            model = f"{fit.methods[k]}, target {label(fit.targets[k])}, seed {fit.seeds[k]}"
+            print(f"WARNING: {model} diverged and was frozen at step {fit.diverged[k]}.")
+    files = {"metrics.csv": lambda path: write_metrics(rows, path)}
+    files["models.npz"] = lambda path: mae.save(path, fits)
+    if not options.no_plot:
+        import figures  # and with it matplotlib, which takes its time
+
+        drawn = getattr(figures, experiment.draw)(fits, rows, experiment)
+        files |= {file: figure.savefig for file, figure in drawn.items()}
+    write(folder, files)
+    return rows
+
+
+def summary(claims):
+    """Each claim of the poster: the number wanted, the number found, holds or not."""
+    lines = [["experiment", "claim", "wanted", "found", ""]]
+    for name, (claim, wanted, found, holds) in claims:
+        lines.append([name, claim, wanted, f"{found:.4f}", "holds" if holds else "DOES NOT HOLD"])
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths)).rstrip() for line in lines)
 
 
 def main(arguments=None):
     options = parse(arguments)
-    folder = options.out / options.name
-    folder.mkdir(parents=True, exist_ok=True)
     if options.name == "scaling":
-        return scaling(folder, not options.no_plot)
-    experiment = EXPERIMENTS[options.name]
-    progress = show_progress(options.steps)
-    fit = mae.fit(
-        experiment.data,
-        likelihood=experiment.likelihood,
-        information=options.information or experiment.information,
-        seeds=options.seeds,
-        seed=options.seed,
-        steps=options.steps,
-        batch=options.batch,
-        hidden=options.hidden,
-        method=options.method,
-        progress=progress,
-    )
-    if progress:
-        print("\r" + " " * 70 + "\r", end="", file=sys.stderr)
-    rows = [evaluate(fit[k], experiment) for k in range(len(fit))]
-    print(table(rows, experiment.optimum))
-    for line in shortfalls(rows, experiment.optimum, experiment.ceiling):
-        print(line)
-    for k in np.flatnonzero(fit.diverged >= 0):
-        name = f"target {label(fit.targets[k])}, seed {fit.seeds[k]}"
-        print(f"WARNING: {name} diverged and was frozen at step {fit.diverged[k]}.")
-
-    write(folder / "metrics.csv", lambda path: write_metrics(rows, path))
-    write(folder / "models.npz", fit.save)
-    if not options.no_plot:
-        first = [k for k in range(len(fit)) if fit.seeds[k] == options.seed]
-        labels = [row_label(rows[k]) for k in first]
-        write(folder / "figure.png", experiment.draw([fit[k] for k in first], labels).savefig)
-        write(folder / "history.png", draw_history(fit, experiment.optimum).savefig)
-
-
-def write(path, save):
-    """Save under a temporary name, then rename: never half a file."""
-    temporary = path.with_name(f".{os.getpid()}-{path.name}")
-    try:
-        save(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    print(path)
-
-
-def row_label(row):
-    wanted = "VAE" if math.isnan(row["target"]) else f"$M = {row['target']:.3g}$"
-    return f"{wanted}\n$I = {row['information']:.3f}$"
+        return scaling(options.out / "scaling", not options.no_plot)
+    if options.name != "all":
+        run(options.name, options)
+        return
+    claims = []
+    for name, experiment in EXPERIMENTS.items():
+        print(f"\n{name}: {experiment.summary}")
+        rows = run(name, options)
+        claims += [(name, claim) for claim in experiment.claims(rows)]
+    print("\n" + summary(claims))
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leave no temporary file behind
     try:
         main()
     except KeyboardInterrupt:

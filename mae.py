@@ -8,7 +8,7 @@ in Latent Code Representations". Read it top to bottom; the sections follow the 
     z ~ N(0, I)     z             code, (..., batch, latent)
     p_theta(x|z)    decoder       callable, z -> Gaussian or Categorical over x
     q_phi(z|x)      encoder       callable, x -> Gaussian over z
-    r_omega(z|x)    auxiliary     callable, x -> Gaussian over z: recovers the code of generated data
+    r_omega(z|x)    auxiliary     callable, x -> Gaussian over z: finds the code of generated x
     M               target        the wanted I_p(z, x)
 
 Informations, entropies, log-likelihoods and bounds are in nats, and higher is better: all of them
@@ -33,8 +33,9 @@ from quadrature import QuadratureError, code_means, joint_means, log_prob_table,
 
 __all__ = [
     "Gaussian", "Categorical", "prior_entropy", "elbo", "infomax_bound", "lagrangian", "penalty",
-    "fit", "Fit", "load", "exact_log_likelihood", "exact_mutual_information", "exact_infomax_bound",
-    "exact_information_and_bound", "exact_elbo", "exact_encoder_information", "QuadratureError",
+    "Likelihood", "fixed_variance", "fit", "Fit", "save", "load", "exact_log_likelihood",
+    "exact_mutual_information", "exact_infomax_bound", "exact_information_and_bound", "exact_elbo",
+    "exact_encoder_information", "QuadratureError",
 ]  # fmt: skip
 
 # ------------------------------------------------------------------ distributions: p, q and r
@@ -304,7 +305,8 @@ UNCONSTRAINED = {
     "vae": lambda number, progress: (1, 1, 0),
     "beta": lambda beta, progress: (1, beta, 0),  # beta-VAE (Higgins et al., 2017)
     "anneal": lambda end, progress: (1, min(1, progress / end), 0),  # Bowman et al. (2015)
-    "im": lambda number, progress: (0, 1, 1),  # Barber & Agakov (2003): the bound alone
+    # Barber & Agakov (2003): the bound alone, or after a start that keeps every x in use
+    "im": lambda end, progress: (end and max(0, 1 - progress / end), 1, 1),
 }
 
 
@@ -399,10 +401,7 @@ class Fit:
 
     def save(self, path):
         """Write an .npz file that `load` reads."""
-        settings = {name: getattr(self, name) for name in (*_SETTINGS, *_ARRAYS)}
-        settings |= {f"history_{name}": values for name, values in self.history.items()}
-        with open(path, "wb") as file:
-            onp.savez(file, format=_FORMAT, likelihood=self.likelihood.name, **settings)
+        save(path, {"": self})
 
 
 _ARRAYS = {"params": "f", "targets": "f", "seeds": "iu", "methods": "U", "diverged": "i"}  # kinds
@@ -411,18 +410,41 @@ _SETTINGS = ("features", "latent", "hidden")
 _FORMAT = "mae 2"
 
 
-def load(path, likelihood=None) -> Fit:
+def save(path, fits):
+    """Write {name: Fit} to one .npz file, from which `load` reads any of them."""
+    arrays = {"format": _FORMAT}
+    for name, fit in fits.items():
+        own = {key: getattr(fit, key) for key in (*_SETTINGS, *_ARRAYS)}
+        own |= {f"history_{key}": values for key, values in fit.history.items()}
+        own["likelihood"] = fit.likelihood.name
+        arrays |= {_prefix(name) + key: value for key, value in own.items()}
+    with open(path, "wb") as file:
+        onp.savez(file, **arrays)
+
+
+def _prefix(name):
+    return f"{name}/" if name else ""
+
+
+def load(path, likelihood=None, name="") -> Fit:
     """The Fit that `save` wrote; ValueError if the file is not one, OSError if there is none.
 
-    likelihood: the Likelihood the models were trained with, if it was not one of LIKELIHOODS.
+    likelihood: the Likelihood the models were trained with, if it was not one of LIKELIHOODS; name:
+    of the Fit in the file, if it has one.
     """
+    prefix = _prefix(name)
     with open(path, "rb") as file:
         try:
             with onp.load(file, allow_pickle=False) as members:
-                found = {name: members[name] for name in members.files}
-            version, name = str(found["format"]), str(found["likelihood"])
+                version = str(members["format"])
+                own = [key for key in members.files if key.startswith(prefix)]
+                found = {key[len(prefix) :]: members[key] for key in own}
+            name = str(found["likelihood"])
         except Exception as error:  # NumPy raises a dozen kinds on a damaged file
-            raise ValueError(f"{path} is not a file of trained models (mae.Fit.save)") from error
+            which = f" named {name!r}" if name else ""
+            raise ValueError(
+                f"{path} is not a file of trained models{which} (mae.Fit.save, mae.save)"
+            ) from error
     if version != _FORMAT:
         raise ValueError(f"{path} is of format {version!r}; this version reads {_FORMAT!r}")
     likelihood = LIKELIHOODS.get(name) if likelihood is None else likelihood
@@ -489,7 +511,8 @@ def fit(
     one-hot where p(x|z) is categorical. likelihood: "gaussian", "categorical" or a Likelihood.
     information: targets M in nats, None for no constraint (a VAE). method: one for all, or one per
     target: "lagrangian" or "penalty"; with target None also "vae", "beta:4", "anneal:0.5" (the KL's
-    weight rises from 0 to 1 over that fraction of the steps), "im" (nothing but the bound).
+    weight rises from 0 to 1 over that fraction of the steps), "im" (nothing but the bound),
+    "im:0.2" (the same after a start over which the reconstruction's weight falls from 1 to 0).
     seeds: models per target, numbered from `seed`; models are ordered target-major, and a model is
     the same, byte for byte, in whatever company it is trained. steps: of Adam, with learning_rate
     falling to 0; batch: examples per step, made even; hidden: units per network; latent: dimension
@@ -514,7 +537,7 @@ def fit(
     if not callable(data):
         rows = _float64("data", data)
         _require("data.shape", rows.shape, rows.ndim == 2, "(n, features)")
-        data = lambda rng, n: rows[nets.systematic(rng, n, len(rows))]
+        data = lambda rng, n: rows[(nets.evenly(rng, n) * len(rows)).astype(int)]
 
     def sample(rng, n):
         x = _float64("data(rng, n)", data(rng, n))
@@ -643,6 +666,7 @@ def _draw(models, sample, discrete, rng, batch):
     half = -(-batch // 2)
     twice = lambda a, sign: onp.concatenate([a, sign * a], 1)
     x = sample(rng, _CHUNK * half).reshape(half, _CHUNK, -1).swapaxes(0, 1)
+    # what comes evenly in order of x must not come so in time: a golden stride through the steps
     x = x[31 * onp.arange(_CHUNK) % _CHUNK]
     eps_z = nets.normal_lattice(rng, _CHUNK, half, 1 + models.latent)[..., 1:]
     sampled = 0 if discrete else models.features  # a discrete x is summed over: no noise, so once
@@ -669,12 +693,14 @@ def _checked_targets(information, method):
     _require("method", method, legal, "a string, or one for each target")
     for method, target in zip(methods, targets):
         name, colon, number = method.partition(":")
-        rule = f"one of {', '.join(METHODS)}; without a target also vae, beta:B, anneal:T, im"
+        rule = f"one of {', '.join(METHODS)}; without a target also vae, beta:B, anneal:T, im, im:T"
         try:
             number = float(number or "nan")
         except ValueError:
             number = -1.0
-        legal = {"beta": 0 <= number < math.inf, "anneal": 0 < number <= 1}.get(name, not colon)
+        ranges = {"beta": 0 <= number < math.inf, "anneal": 0 < number <= 1}
+        ranges["im"] = not colon or ranges["anneal"]
+        legal = ranges.get(name, not colon)
         legal &= name in METHODS or (name in UNCONSTRAINED and math.isnan(target))
         _require("method", method, legal, rule)
     return targets, methods

@@ -12,7 +12,7 @@ What a float32 cannot hold is inf, and NumPy warns of the overflow.
 import math
 
 import numpy as np
-from autograd.extend import defvjp_argnums, primitive
+from autograd.extend import defvjp, defvjp_argnums, primitive
 
 LOG_2PI = math.log(2 * math.pi)  # a Python float: a NumPy float64 would turn float32 into float64
 GOLDEN = (math.sqrt(5) - 1) / 2
@@ -220,6 +220,15 @@ def _categorical_mean_vjp(argnums, ans, args, kwargs):
 
 defvjp_argnums(categorical_mean, _categorical_mean_vjp)
 
+
+@primitive
+def log_sigmoid(logits):
+    """log 1 / (1 + exp(-logit)) = min(logit, 0) - log(1 + exp(-|logit|)), each."""
+    return np.minimum(logits, 0) - np.log(1 + np.exp(-np.abs(logits)))
+
+
+defvjp(log_sigmoid, lambda ans, logits: lambda g: -g * np.expm1(ans))  # 1 - sigmoid
+
 # ------------------------------------------------------------------------------- networks
 
 
@@ -387,6 +396,6 @@ def normal_lattice(rng, draws, n, dims):
     return normal_quantile(u % 1).swapaxes(-1, -2)
 
 
-def systematic(rng, n, rows):
-    """n indices, evenly spaced from a random start: each row equally likely, counts within one."""
-    return ((np.arange(n) + rng.random()) / n * rows).astype(int)
+def evenly(rng, n):
+    """n numbers in [0, 1), evenly spaced from a random start."""
+    return (np.arange(n) + rng.random()) / n

@@ -164,7 +164,7 @@ def test_a_code_of_two_dimensions_trains_but_has_no_exact_values():
 
 
 def test_rows_of_an_array_come_equally_often():
-    counts = TEN[nets.systematic(np.random.default_rng(0), 64, 10)].sum(0)
+    counts = TEN[(10 * nets.evenly(np.random.default_rng(0), 64)).astype(int)].sum(0)
     assert set(counts) <= {6, 7} and counts.sum() == 64
 
 
