@@ -120,7 +120,7 @@ def likelihood(fits, rows, experiment):
         axis.plot(*np.transpose([*best.values()]), style, color=color, label=f"{name} decoder")
     grid = np.linspace(0, max(2.0, information.max()), 201)
     curve = experiments.restricted_curve(grid)
-    axis.plot(grid, curve, ":", color="k", lw=1, label="restricted and linear, closed form")
+    axis.plot(grid, curve, ":", color="k", lw=1, label="the same, linear: closed form")
     peak = -math.log(experiments.STD)
     axis.axvline(peak, color="0.6", lw=0.8)
     axis.annotate(f"$-\\ln s = {peak:.3f}$", (peak, curve.min()), (4, 0),
@@ -187,9 +187,9 @@ def sequences(fits, rows, experiment):
 
 
 def methods(fits, rows, experiment):
-    """Rate against distortion for every model; lines of equal ELBO, the best of them solid."""
-    figure, axes = blank(3.8, 1, len(fits), width=8)
-    for axis, (name, fit) in zip(axes[0], fits.items()):
+    """Rate against distortion for every model; solid: nothing lost, dotted: 1/2 nat and 1 nat."""
+    figure, axes = blank(4, 1, len(fits), width=8)
+    for axis, name in zip(axes[0], fits):
         own = [row for row in rows if row["group"] == name]
         labels = [
             row["method"] + ("" if math.isnan(row["target"]) else f", M = {row['target']:.3g}")
@@ -197,16 +197,19 @@ def methods(fits, rows, experiment):
         ]
         marks(axis, own, labels, "rate", "distortion")
         entropy = -experiment.groups[name].problem.optimum
-        rate = np.linspace(0, 4, 9)
+        most = max((row["rate"] for row in own if row["rate"] < 10), default=1) + 0.5
+        rate = np.array([-0.2, most])
         for lost in (0, 0.5, 1):
-            axis.plot(rate, entropy + lost - rate, color="0.6", lw=0.8, zorder=0,
-                      ls=":" if lost else "-")  # fmt: skip
-        # what lost its likelihood altogether would squeeze the rest
-        axis.set(
-            xlim=(-0.15, 4), ylim=(entropy - 4, entropy + 1.2), xlabel="rate (nats)", title=name
-        )
+            style = {"color": "0.6", "lw": 0.8, "zorder": 0, "ls": ":" if lost else "-"}
+            axis.plot(rate, entropy + lost - rate, **style)
+        bottom, top = entropy - most, entropy + 1.4
+        beyond = {text for row, text in zip(own, labels) if not bottom < row["distortion"] < top}
+        if beyond:  # drawn, they would squeeze the rest
+            axis.text(0.97, 0.97, "not in view: " + "; ".join(sorted(beyond)), ha="right", va="top",
+                      transform=axis.transAxes, fontsize=8)  # fmt: skip
+        axis.set(xlim=rate, ylim=(bottom, top), xlabel="rate (nats)", title=name)
     axes[0, 0].set_ylabel("distortion (nats)")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), ncols=5, **ABOVE)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), ncols=6, **ABOVE)
     return {"figure.png": figure}
 
 
