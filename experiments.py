@@ -191,7 +191,8 @@ def likelihood_claims(rows):
     yield at_most("restricted: |best I - (-ln s)|", 0.1, abs(best + math.log(STD)))
     yield at_most("expressive: below the optimum at any I, nats", 0.003,
                   values(rows, "below_optimum", group="expressive").max())  # fmt: skip
-    yield at_most("both: |infomax bound - M|", 0.01, misses(rows, "infomax_bound"))
+    above_zero = [row for row in rows if row["target"] > 0]
+    yield at_most("both: |infomax bound - M|, M > 0", 0.01, misses(above_zero, "infomax_bound"))
 
 
 # ----------------------------------------------------------- sequences (related work [2], [3], [5])
