@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import csv
+import errno
 import itertools
 import math
 import os
@@ -191,8 +192,8 @@ def likelihood_claims(rows):
     yield at_most("restricted: |best I - (-ln s)|", 0.1, abs(best + math.log(STD)))
     yield at_most("expressive: below the optimum at any I, nats", 0.003,
                   values(rows, "below_optimum", group="expressive").max())  # fmt: skip
-    above_zero = [row for row in rows if row["target"] > 0]
-    yield at_most("both: |infomax bound - M|, M > 0", 0.01, misses(above_zero, "infomax_bound"))
+    yield at_most("expressive: |infomax bound - M|", 0.01,
+                  misses(rows, "infomax_bound", group="expressive"))  # fmt: skip
 
 
 # ----------------------------------------------------------- sequences (related work [2], [3], [5])
@@ -419,7 +420,7 @@ EXPERIMENTS = {
         draw="sequences",
         claims=sequences_claims,
         keys=("group", "method", "target"),
-        settings={"seeds": 3, "steps": 1000, "batch": 48},
+        settings={"seeds": 3, "steps": 1000, "batch": 56},
     ),
     "methods": Experiment(
         summary="VAE, annealing, beta-VAE, IM, both forms of the MAE, side by side (related work)",
@@ -455,7 +456,7 @@ EXPERIMENTS = {
             "faces": Group(
                 Problem(data=lambda rng, n: draw_faces(factors(rng, n))),
                 mae.fixed_variance(0.3),
-                {"vae": (None,), "lagrangian": (2.0, 4.0)},
+                {"vae": (None,), "lagrangian": (3.0, 4.0)},
             )
         },
         draw="faces",
@@ -466,9 +467,9 @@ EXPERIMENTS = {
             "seeds": 2,
             "steps": 1000,
             "batch": 32,
-            "hidden": 64,
+            "hidden": 128,
             "latent": 2,
-            "learning_rate": 5e-3,
+            "learning_rate": 3e-3,
         },
         evaluate=evaluate_faces,
     ),
@@ -478,10 +479,10 @@ EXPERIMENTS = {
 
 
 def evaluate(model, problem):
-    """The exact values of one model, to 1e-8 or else to 1e-6; nan where that fails too."""
+    """The exact values of one model, to 1e-8 or else to 1e-6; nan if that fails or it diverged."""
     names = *COLUMNS[3:8], "below_optimum", "rate", "distortion", "quadrature_error"
     row = dict.fromkeys(names, math.nan) | {"quadrature_error": math.inf}
-    for tol in (1e-8, 1e-6):
+    for tol in (1e-8, 1e-6) if model.diverged < 0 else ():
         with contextlib.suppress(mae.QuadratureError):
             row = dict(zip(names, map(float, exact_values(model, problem, tol))))
             break
@@ -519,8 +520,8 @@ def rows_of(fit, name, problem, evaluate):
     """The rows of metrics.csv for one group of models."""
     for k in range(len(fit)):
         row = dict.fromkeys(COLUMNS, math.nan) | evaluate(fit[k], problem)
-        row |= {"group": name, "method": str(fit.methods[k]), "target": float(fit.targets[k])}
         row["reached"] &= bool(fit.diverged[k] < 0)
+        row |= {"group": name, "method": str(fit.methods[k]), "target": float(fit.targets[k])}
         yield row | {"seed": int(fit.seeds[k])}
 
 
@@ -592,20 +593,26 @@ def write_metrics(rows, path):
 
 
 def write(folder, files):
-    """Save all files under temporary names, then rename all: a run that is killed, or runs out of
-    disk, leaves the old results or the new ones, not a mixture and never half a file."""
+    """Save all files under hidden temporary names, then rename all.
+
+    A run that is interrupted or runs out of disk leaves the old results or the new ones, not a
+    mixture, never half a file and no temporary one. So does one that is killed (SIGKILL, power),
+    but for hidden leftovers, which may be deleted, and unless it was between two of the renames.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = {name: folder / f".{os.getpid()}-{name}" for name in files}
+    final = [str(folder / name) for name in files]
+    temporary = [str(folder / f".{os.getpid()}-{name}") for name in files]
+    for path in filter(os.path.isdir, final):  # else found out between the renames
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
     try:
-        for name, save in files.items():
-            save(temporary[name])
-        for name in files:
-            os.replace(temporary[name], folder / name)
+        for path, save in zip(temporary, files.values()):
+            save(path)
+        # One call into C, with plain strings: a signal's handler has to wait until it is done.
+        list(map(os.replace, temporary, final))
     finally:
-        for path in temporary.values():
-            path.unlink(missing_ok=True)
-    for name in files:
-        print(folder / name)
+        for path in temporary:
+            Path(path).unlink(missing_ok=True)
+    print(*final, sep="\n")
 
 
 def show_progress(name, steps):
@@ -679,14 +686,14 @@ def target(text):
     return value
 
 
-def at_least_integer(lowest):
+def integer_within(lowest, highest):
     def integer(text):
         value = int(text)
-        if value < lowest:
+        if not lowest <= value <= highest:
             raise ValueError
         return value
 
-    integer.__name__ = f"integer >= {lowest}"
+    integer.__name__ = f"integer from {lowest} to {highest}"
     return integer
 
 
@@ -715,15 +722,15 @@ def parse(arguments):
     targets = "targets for I(z, x) in nats; none: no constraint, a VAE (default: the README's rows)"
     add("--information", metavar="M", type=target, nargs="+", help=targets)
     integers = {
-        "seeds": ("N", 1, "models per target"),
-        "seed": ("S", 0, "the first one's seed"),
-        "steps": ("T", 1, "training steps"),
-        "batch": ("B", 1, "examples per step"),
-        "hidden": ("H", 1, "hidden units per network"),
+        "seeds": ("N", 1, 10**6, "models per target"),
+        "seed": ("S", 0, 10**9, "the first one's seed"),
+        "steps": ("T", 1, 10**6, "training steps"),
+        "batch": ("B", 1, 10**6, "examples per step"),
+        "hidden": ("H", 1, 10**6, "hidden units per network"),
     }
-    for name, (metavar, lowest, text) in integers.items():
+    for name, (metavar, lowest, highest, text) in integers.items():
         text = f"{text} (default: {USUAL.get(name, 0)})"
-        add(f"--{name}", metavar=metavar, type=at_least_integer(lowest), help=text)
+        add(f"--{name}", metavar=metavar, type=integer_within(lowest, highest), help=text)
     text = "how the constraint is enforced, in split-normal and categorical (default: lagrangian)"
     add("--method", choices=mae.METHODS, help=text)
     text = "write to DIR/NAME/ (default: out)"
@@ -816,13 +823,17 @@ def main(arguments=None):
     print("\n" + summary(claims))
 
 
+def stop(status, message):
+    """End with one line on stderr, below the line of progress on a terminal."""
+    print("\n" * sys.stderr.isatty() + f"experiments.py: {message}", file=sys.stderr)
+    sys.exit(status)
+
+
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leave no temporary file behind
     try:
         main()
     except KeyboardInterrupt:
-        print("experiments.py: interrupted", file=sys.stderr)
-        sys.exit(130)
-    except OSError as error:
-        print(f"experiments.py: error: {error}", file=sys.stderr)
-        sys.exit(2)
+        stop(130, "interrupted")
+    except (OSError, MemoryError) as error:
+        stop(2, f"error: {str(error) or 'out of memory'}")

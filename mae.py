@@ -11,6 +11,9 @@ in Latent Code Representations". Read it top to bottom; the sections follow the 
     r_omega(z|x)    auxiliary     callable, x -> Gaussian over z: finds the code of generated x
     M               target        the wanted I_p(z, x)
 
+The distributions are in distributions.py, the exact values (`exact_*`) in quadrature.py, and what
+is there for speed in nets.py.
+
 Informations, entropies, log-likelihoods and bounds are in nats, and higher is better: all of them
 are maximised. Noise is data (`eps` and `z` are arrays): every function but `fit` is deterministic.
 The last two axes are (batch, features); axes in front of them broadcast, so that K models side by
@@ -23,13 +26,17 @@ from dataclasses import dataclass, replace
 from typing import Callable, NamedTuple
 
 import numpy as onp
-from autograd import numpy as np
 from autograd.core import make_vjp
-from autograd.extend import Box
-from autograd.tracer import getval
 
 import nets
-from quadrature import QuadratureError, code_means, joint_means, log_prob_table, posterior_means
+from distributions import (
+    INTEGER, Categorical, Gaussian, as_array, check_fit, finite, is_number, prior_entropy, require,
+    returned, shape_of,
+)  # fmt: skip
+from quadrature import (
+    QuadratureError, exact_elbo, exact_encoder_information, exact_infomax_bound,
+    exact_information_and_bound, exact_log_likelihood, exact_mutual_information,
+)  # fmt: skip
 
 __all__ = [
     "Gaussian", "Categorical", "prior_entropy", "elbo", "infomax_bound", "lagrangian", "penalty",
@@ -38,200 +45,7 @@ __all__ = [
     "exact_encoder_information", "QuadratureError",
 ]  # fmt: skip
 
-# ------------------------------------------------------------------ distributions: p, q and r
-
-_INTEGER, _NUMBER = (int, onp.integer), (int, float, onp.integer, onp.floating)
-
-
-def _is_number(value, kinds=_NUMBER):
-    """Whether this is one real number, which a float32 can hold."""
-    return isinstance(value, kinds) and not isinstance(value, bool) and abs(value) < 1e38
-
-
-def _require(name, value, legal, rule):
-    if not legal:
-        raise ValueError(f"{name} is {' '.join(repr(value).split())}; it must be {rule}")
-
-
-def _array(name, a):
-    """`a` as a float array (..., batch, features), or a ValueError that names it."""
-    if not isinstance(a, Box):
-        try:
-            a = onp.asarray(a)
-        except ValueError as error:  # rows of different lengths
-            raise ValueError(f"{name} must be an array of numbers: {error}") from None
-        if a.dtype.kind in "biu":
-            a = a.astype(float)
-        if a.dtype.char not in "fd":
-            raise ValueError(
-                f"{name} has dtype {a.dtype}; it must be real numbers, float32 or float64"
-            )
-    if len(_shape(a)) < 2:
-        raise ValueError(f"{name} has shape {a.shape}; it must be (..., batch, features)")
-    return a
-
-
-def _shape(a):
-    return getval(a).shape  # asking a traced array itself is slow
-
-
-def _check_fit(name, shape, other_name, other, number=False):
-    """Raise unless the last two axes agree, so that (batch,) never meets (batch, 1) unnoticed.
-
-    A batch of one fits any batch: one distribution for many points, or one point under many.
-    number: (..., 1, 1) fits any features, too.
-    """
-    if shape == other:
-        return
-    try:
-        onp.broadcast_shapes(shape, other)
-        fits = shape[-1] == other[-1] or (number and shape[-2:] == (1, 1))
-    except ValueError:
-        fits = False
-    if not fits:
-        raise ValueError(
-            f"{name} has shape {shape}, which does not fit {other_name} of shape {other}: the last "
-            f"axis, features, must be the same, and those before it must broadcast"
-        )
-
-
-class Gaussian:
-    """N(mean, exp(log_var)) with independent features; mean and log_var (..., batch, features).
-
-    log_var may also be one number, or (..., 1, 1). ValueError, naming the array, if shapes do not
-    fit. Poster: "normal with means and log-variances".
-    """
-
-    def __init__(self, mean, log_var):
-        mean = _array("mean", mean)
-        if isinstance(log_var, (*_NUMBER, Box)) and onp.ndim(log_var) == 0:
-            log_var = log_var * onp.ones((1, 1), mean.dtype)
-        log_var = _array("log_var", log_var)
-        _check_fit("log_var", log_var.shape, "mean", mean.shape, number=True)
-        if mean.shape != log_var.shape:  # broadcast by adding zeros: autograd knows how to add
-            zeros = onp.zeros(onp.broadcast_shapes(mean.shape, log_var.shape), mean.dtype)
-            mean, log_var = mean + zeros, log_var + zeros
-        self.params = np.concatenate([mean, log_var], axis=-1)
-
-    @classmethod
-    def unpack(cls, params):
-        """From one array (..., batch, 2 features), the means first: what a network puts out."""
-        params = _array("params", params)
-        if _shape(params)[-1] % 2:
-            raise ValueError(
-                f"params has shape {params.shape}; it must be (..., batch, 2 features)"
-            )
-        gaussian = cls.__new__(cls)
-        gaussian.params = params
-        return gaussian
-
-    @property
-    def shape(self):
-        *batch, features = _shape(self.params)
-        return (*batch, features // 2)
-
-    @property
-    def mean(self):
-        return nets.halves(self.params)[0]
-
-    @property
-    def log_var(self):
-        return nets.halves(self.params)[1]
-
-    def log_prob(self, x):
-        """sum_features log N(x; mean, exp(log_var)); x like mean -> (..., batch), nats."""
-        x = _array("x", x)
-        _check_fit("x", _shape(x), "the Gaussian", self.shape)
-        return nets.gaussian_log_prob(x, self.params)
-
-    def sample(self, eps):
-        """mean + exp(log_var / 2) eps for noise eps ~ N(0, I); eps like mean -> like mean.
-
-        The reparameterised draw of Kingma & Welling (2014): gradients pass through it.
-        """
-        eps = _array("eps", eps)
-        _check_fit("eps", eps.shape, "the Gaussian", self.shape)
-        return nets.gaussian_sample(self.params, eps)
-
-    def kl(self):
-        """KL[self || N(0, I)] = 1/2 sum_features (e^log_var - 1 - log_var + mean^2) -> (...,
-        batch).
-
-        In nats, >= 0. Kingma & Welling (2014), appendix B.
-        """
-        return nets.gaussian_kl(self.params)
-
-    def expect(self, f, eps):
-        """E f(x), x ~ self, by one reparameterised draw: f(mean + exp(log_var / 2) eps)."""
-        return f(self.sample(eps))
-
-
-class Categorical:
-    """softmax(logits) over the C categories of a one-hot x; logits (..., batch, C).
-
-    A logit of -inf is a probability of 0. Poster: "softmax output".
-    """
-
-    def __init__(self, logits):
-        self.params = _array("logits", logits)
-        if self.params.shape[-1] < 2:
-            raise ValueError(
-                f"logits has shape {self.params.shape}; it needs two categories or more"
-            )
-
-    @classmethod
-    def unpack(cls, params):
-        """From one array (..., batch, C): what a network puts out."""
-        return cls(params)
-
-    @property
-    def shape(self):
-        return _shape(self.params)
-
-    @property
-    def logits(self):
-        return self.params
-
-    @property
-    def probs(self):
-        weights = np.exp(self.params - np.max(self.params, -1, keepdims=True))
-        return weights / np.sum(weights, -1, keepdims=True)
-
-    def log_prob(self, x):
-        """sum_c x_c log softmax(logits)_c; x one-hot (..., batch, C) -> (..., batch), nats."""
-        x = _array("x", x)
-        _check_fit("x", _shape(x), "the Categorical", self.shape)
-        if not isinstance(x, Box):
-            nets.check_one_hot(x)
-        return nets.categorical_log_prob(x, self.params)
-
-    def expect(self, f, eps=None):
-        """E f(x), x ~ self, exactly: sum_c probs_c f(one-hot c).
-
-        f is called once, on all categories: x (C, 1, ..., 1, C) -> (C, ..., batch). No noise
-        needed.
-        """
-        categories = self.shape[-1]
-        x = onp.eye(categories, dtype=self.params.dtype)
-        # C comes before every axis of the logits and three more, for models that only f has
-        x = x.reshape(categories, *[1] * (self.params.ndim + 2), categories)
-        values = f(x)
-        try:
-            return nets.categorical_mean(self.params, values)
-        except (AttributeError, ValueError):
-            raise ValueError(
-                f"f has values of shape {onp.shape(values)}, which do not fit the Categorical of "
-                f"shape {self.shape}: they must be ({categories}, ..., batch)"
-            ) from None
-
-
 # --------------------------------------------------------------------- the two bounds
-
-
-def prior_entropy(dim: int = 1) -> float:
-    """H(z) = dim/2 log(2 pi e) nats, for z ~ N(0, I) of `dim` dimensions. Poster: H(z)."""
-    _require("dim", dim, isinstance(dim, _INTEGER) and dim >= 1, "an integer >= 1")
-    return 0.5 * dim * (nets.LOG_2PI + 1)
 
 
 def elbo(encoder, decoder, x, eps, beta=1):
@@ -241,10 +55,11 @@ def elbo(encoder, decoder, x, eps, beta=1):
     the KL (below 1 the sum is no bound). Poster: ELBO. ValueError if shapes do not fit, TypeError
     if a callable does not return a distribution.
     """
-    x = _array("x", x)
-    q = _returned("encoder", encoder, "x", x, Gaussian)
+    x = as_array("x", x)
+    q = returned("encoder", encoder, "x", x, Gaussian)
     z = q.sample(eps)
-    return nets.add(_returned("decoder", decoder, "z", z).log_prob(x), q.kl(), -beta)
+    log_prob = returned("decoder", decoder, "z", z).log_prob(x)
+    return nets.add(log_prob, q.kl(), -beta)  # log p(x|z) - beta KL
 
 
 def infomax_bound(decoder, auxiliary, z, eps=None):
@@ -254,28 +69,17 @@ def infomax_bound(decoder, auxiliary, z, eps=None):
     for a Categorical one. z (..., batch, latent), eps (..., batch, features) -> (..., batch), nats.
     Errors as for `elbo`. Poster: "Variational infomax bound", after Barber & Agakov (2003).
     """
-    z = _array("z", z)
-    p = _returned("decoder", decoder, "z", z)
+    z = as_array("z", z)
+    p = returned("decoder", decoder, "z", z)
     if eps is None and isinstance(p, Gaussian):
         raise ValueError("eps is None; a Gaussian decoder needs noise of the shape of x")
 
     def log_r(x):
-        r = _returned("auxiliary", auxiliary, "x", x, Gaussian)
-        _check_fit("z", _shape(z), "the auxiliary's code", r.shape)
+        r = returned("auxiliary", auxiliary, "x", x, Gaussian)
+        check_fit("z", shape_of(z), "the auxiliary's code", r.shape)
         return r.log_prob(z)
 
-    return nets.add(p.expect(log_r, eps), prior_entropy(_shape(z)[-1]))
-
-
-def _returned(name, function, argument, value, kinds=(Gaussian, Categorical)):
-    """function(value), or a TypeError if that is not a distribution."""
-    if not callable(function):
-        raise TypeError(f"{name} is a {type(function).__name__}; it must be a function")
-    p = function(value)
-    if not isinstance(p, kinds):
-        wanted = "mae.Gaussian" if kinds is Gaussian else "mae.Gaussian or mae.Categorical"
-        raise TypeError(f"{name}({argument}) returned {type(p).__name__}; it must return {wanted}")
-    return p
+    return nets.add(p.expect(log_r, eps), prior_entropy(shape_of(z)[-1]))  # E log r + H(z)
 
 
 # ------------------------------------------------------------- maximise ELBO subject to bound = M
@@ -318,6 +122,9 @@ def _weights(method, progress, gap, multiplier):
     return UNCONSTRAINED[name](float(number or 0), progress)
 
 
+# -------------------------------------------------------------------------- the trained models
+
+
 class Likelihood(NamedTuple):
     """A family of p(x|z): what a decoder makes of its network.
 
@@ -336,7 +143,7 @@ class Likelihood(NamedTuple):
 
 def fixed_variance(std) -> Likelihood:
     """N(mean(z), std^2): the restricted decoder of the poster's Figure 4."""
-    _require("std", std, _is_number(std) and std > 0, "a finite number > 0")
+    require("std", std, is_number(std) and std > 0, "a finite number > 0")
     return Likelihood(
         f"gaussian of standard deviation {std:g}",
         lambda features: features,
@@ -388,8 +195,8 @@ class Fit:
         return self._network(2, "x", x, self.features)
 
     def _network(self, which, name, a, features):
-        a = _array(name, a)
-        _check_fit(name, _shape(a), "the models' input", (*self.params.shape[:-1], 1, features))
+        a = as_array(name, a)
+        check_fit(name, shape_of(a), "the models' input", (*self.params.shape[:-1], 1, features))
         return _networks(self, self.params.astype(float))[which](a)
 
     def __len__(self):
@@ -449,7 +256,7 @@ def load(path, likelihood=None, name="") -> Fit:
         raise ValueError(f"{path} is of format {version!r}; this version reads {_FORMAT!r}")
     likelihood = LIKELIHOODS.get(name) if likelihood is None else likelihood
     legal = isinstance(likelihood, Likelihood) and likelihood.name == name
-    _require("likelihood", likelihood, legal, f"the mae.Likelihood that {path} names, {name!r}")
+    require("likelihood", likelihood, legal, f"the mae.Likelihood that {path} names, {name!r}")
     try:
         settings = {name: found[name].item() for name in _SETTINGS}
         arrays = {name: found[name] for name in _ARRAYS}
@@ -460,13 +267,16 @@ def load(path, likelihood=None, name="") -> Fit:
         sound = [a.shape for a in arrays.values()] == [(*lead, weights), *others]
         sound &= {(h.dtype.kind, h.shape) for h in history.values()} == {("f", (*lead, steps))}
         sound &= all(a.dtype.kind in _ARRAYS[name] for name, a in arrays.items())
-        sound &= all(_is_number(n, _INTEGER) and n > 0 for n in settings.values())
+        sound &= all(is_number(n, INTEGER) and n > 0 for n in settings.values())
         sound = sound and onp.isfinite(fit.params).all()
     except (IndexError, KeyError, TypeError, ValueError):
         sound = False
     if not sound:
         raise ValueError(f"{path} is damaged: arrays are missing, do not fit or are not finite")
     return fit
+
+
+# ------------------------------------------------------------------------------- training
 
 
 def _layer_sizes(models):
@@ -523,26 +333,26 @@ def fit(
     if isinstance(likelihood, str):
         likelihood = LIKELIHOODS.get(likelihood, likelihood)
     rule = f"a mae.Likelihood or one of {', '.join(LIKELIHOODS)}"
-    _require("likelihood", likelihood, isinstance(likelihood, Likelihood), rule)
+    require("likelihood", likelihood, isinstance(likelihood, Likelihood), rule)
     counts = {"seeds": seeds, "steps": steps, "batch": batch, "hidden": hidden, "latent": latent}
     for name, count in counts.items():
-        _require(name, count, _is_number(count, _INTEGER) and count > 0, "an integer >= 1")
-    _require("seed", seed, _is_number(seed, _INTEGER) and seed >= 0, "an integer >= 0")
-    _require("dtype", dtype, str(dtype) in ("float32", "float64"), "'float32' or 'float64'")
-    legal = _is_number(learning_rate) and learning_rate >= 0
-    _require("learning_rate", learning_rate, legal, "a finite number >= 0")
+        require(name, count, is_number(count, INTEGER) and count > 0, "an integer >= 1")
+    require("seed", seed, is_number(seed, INTEGER) and seed >= 0, "an integer >= 0")
+    require("dtype", dtype, str(dtype) in ("float32", "float64"), "'float32' or 'float64'")
+    legal = is_number(learning_rate) and learning_rate >= 0
+    require("learning_rate", learning_rate, legal, "a finite number >= 0")
     learning_rate = float(learning_rate)  # a NumPy float64 would turn float32 into float64
-    _require("progress", progress, progress is None or callable(progress), "a function or None")
+    require("progress", progress, progress is None or callable(progress), "a function or None")
 
     if not callable(data):
-        rows = _float64("data", data)
-        _require("data.shape", rows.shape, rows.ndim == 2, "(n, features)")
+        rows = finite("data", data)
+        require("data.shape", rows.shape, rows.ndim == 2, "(n, features)")
         data = lambda rng, n: rows[(nets.evenly(rng, n) * len(rows)).astype(int)]
 
     def sample(rng, n):
-        x = _float64("data(rng, n)", data(rng, n))
+        x = finite("data(rng, n)", data(rng, n))
         wanted = (n, features or x.shape[-1])
-        _require("data(rng, n).shape", x.shape, x.shape == wanted, wanted)
+        require("data(rng, n).shape", x.shape, x.shape == wanted, wanted)
         if discrete:
             nets.check_one_hot(x, "data")
         return x
@@ -554,14 +364,14 @@ def fit(
                  features=features, latent=latent, hidden=hidden)  # fmt: skip
     blank = onp.zeros(sum(map(nets.mlp_size, _layer_sizes(models))))
     try:
-        p = _returned("decode", _networks(models, blank)[0], "z", onp.zeros((1, latent)))
-        _check_fit("one row", (1, features), "the decoder's x", p.shape)
+        p = returned("decode", _networks(models, blank)[0], "z", onp.zeros((1, latent)))
+        check_fit("one row", (1, features), "the decoder's x", p.shape)
     except ValueError as error:
         raise ValueError(f"data does not suit a {likelihood.name} x: {error}") from error
     discrete = isinstance(p, Categorical)
     most = math.log(features) if discrete else math.inf
     rule = f"at most log(categories) = {most:.7g} nats"
-    _require("information", information, not any(t > most + 1e-9 for t in targets), rule)
+    require("information", information, not any(t > most + 1e-9 for t in targets), rule)
     nets.recycle_memory()
     targets, methods = onp.repeat(targets, seeds), onp.repeat(methods, seeds)
     numbers = onp.tile(onp.arange(seed, seed + seeds), len(targets) // seeds)
@@ -683,14 +493,14 @@ def _draw(models, sample, discrete, rng, batch):
 def _checked_targets(information, method):
     """The targets as floats, NaN for None, each legal and with a method that applies to it."""
     targets = list(information) if onp.iterable(information) else []
-    legal = targets and all(t is None or (_is_number(t) and t >= 0) for t in targets)
+    legal = targets and all(t is None or (is_number(t) and t >= 0) for t in targets)
     rule = "a list of targets >= 0 in nats, or None for no constraint"
-    _require("information", information, legal, rule)
+    require("information", information, legal, rule)
     targets = [math.nan if target is None else float(target) for target in targets]
     method = [method] * len(targets) if isinstance(method, str) else method
     methods = list(method) if onp.iterable(method) else []
     legal = len(methods) == len(targets) and all(isinstance(name, str) for name in methods)
-    _require("method", method, legal, "a string, or one for each target")
+    require("method", method, legal, "a string, or one for each target")
     for method, target in zip(methods, targets):
         name, colon, number = method.partition(":")
         rule = f"one of {', '.join(METHODS)}; without a target also vae, beta:B, anneal:T, im, im:T"
@@ -702,146 +512,5 @@ def _checked_targets(information, method):
         ranges["im"] = not colon or ranges["anneal"]
         legal = ranges.get(name, not colon)
         legal &= name in METHODS or (name in UNCONSTRAINED and math.isnan(target))
-        _require("method", method, legal, rule)
+        require("method", method, legal, rule)
     return targets, methods
-
-
-# ------------------------------------------------------- exact values, for a one-dimensional code
-
-
-def exact_log_likelihood(decoder, x, tol=1e-8, with_error=False):
-    """log p(x) = log integral N(z; 0, 1) p(x|z) dz; x (..., batch, features) -> (..., batch), nats.
-
-    Like all exact values: for a one-dimensional code (else ValueError), to an absolute error of tol
-    (else QuadratureError); with_error=True returns (value, estimated error). Poster: log p(x).
-    """
-    nothing = lambda x: lambda z, log_p_x: ()
-    log_p, _, error = posterior_means(_of_codes(decoder, tol), _float64("x", x), nothing, tol)
-    return _checked("exact_log_likelihood", log_p, error[0], tol, with_error)
-
-
-def exact_mutual_information(decoder, tol=1e-8, with_error=False):
-    """I_p(z, x) = E_{z, x ~ p} [log p(x|z) - log p(x)] = H(z) - H(z|x) >= 0 -> (...), nats.
-
-    For a Gaussian x of one feature or a categorical x. Poster: "subject to I(z, x) = M".
-    """
-    (log_p, log_p_x), error = joint_means(
-        _of_codes(decoder, tol), lambda x: lambda z, log_p_x: (log_p_x,), tol
-    )
-    return _checked("exact_mutual_information", log_p_x - log_p, error, tol, with_error)
-
-
-def exact_infomax_bound(decoder, auxiliary, tol=1e-8, with_error=False):
-    """H(z) + E_{z, x ~ p} log r(z|x) <= I_p(z, x) -> (...), nats.
-
-    The mean of `infomax_bound` over z; I_p - bound = E_x KL[p(z|x) || r(z|x)]. Poster: the
-    infomax bound.
-    """
-    (_, bound), error = exact_information_and_bound(decoder, auxiliary, tol, with_error=True)
-    return _checked("exact_infomax_bound", bound, error, tol, with_error)
-
-
-def exact_information_and_bound(decoder, auxiliary, tol=1e-8, with_error=False):
-    """(I_p(z, x), infomax bound) -> (2, ...), nats: both from one quadrature, for half the time."""
-    r = lambda x: _code("auxiliary", auxiliary, x, tol)
-
-    def log_p_and_r(x):
-        r_of_x = r(x)
-        return lambda z, log_p_x: (log_p_x, log_prob_table(r_of_x, z))
-
-    (log_p, log_p_x, log_r), error = joint_means(_of_codes(decoder, tol), log_p_and_r, tol, r)
-    both = onp.stack([log_p_x - log_p, prior_entropy() + log_r])
-    return _checked("exact_information_and_bound", both, error, tol, with_error)
-
-
-def exact_elbo(encoder, decoder, x, tol=1e-8, with_error=False):
-    """E_{z ~ q(z|x)} log p(x|z) - KL[q(z|x) || N(0, 1)] <= log p(x) -> (..., batch), nats.
-
-    The mean of `elbo` over eps; log p(x) - ELBO = KL[q(z|x) || p(z|x)]. Poster: ELBO.
-    """
-    x = _float64("x", x)
-    q = _code("encoder", encoder, x, tol)
-    decoder = _of_codes(decoder, tol)
-    log_p_x = lambda z, log_q: (log_prob_table(decoder(z), x).swapaxes(-1, -2),)
-    (log_p,), error = code_means(q, log_p_x, tol, decoder)
-    return _checked("exact_elbo", log_p - q.kl(), error, tol, with_error)
-
-
-def exact_encoder_information(encoder, x, tol=1e-8, with_error=False):
-    """I_q = mean_x KL[q(z|x) || mean_x' q(z|x')], the rows of x equally likely -> (...), nats.
-
-    At most log(rows). The information of the encoder's joint, not of the model's (`I_p`).
-    """
-
-    def log_ratio(z, log_q):  # (..., x, z)
-        log_mean = onp.logaddexp.reduce(log_q, -2, keepdims=True) - math.log(log_q.shape[-2])
-        return (log_q - log_mean,)
-
-    (kl,), error = code_means(_code("encoder", encoder, _float64("x", x), tol), log_ratio, tol)
-    information, error = onp.mean(kl, -1), onp.mean(error, -1)
-    return _checked("exact_encoder_information", information, error, tol, with_error)
-
-
-def _of_codes(decoder, tol):
-    """The decoder as the quadratures call it, on one-dimensional codes; checked."""
-    _check_tol(tol)
-
-    def checked(z):
-        try:
-            return _in_double("decoder", _returned("decoder", decoder, "z", z), z, tol)
-        except (ValueError, IndexError) as error:
-            if isinstance(error, QuadratureError):
-                raise
-            raise ValueError(
-                f"the decoder does not take codes of shape {z.shape}: {error}. Exact values are "
-                f"for one-dimensional codes; with more, average the sampled bounds over draws"
-            ) from error
-
-    return checked
-
-
-def _check_tol(tol):
-    _require("tol", tol, _is_number(tol) and tol > 0, "a finite number > 0")
-
-
-def _code(name, function, x, tol):
-    _check_tol(tol)
-    p = _in_double(name, _returned(name, function, "x", x, Gaussian), x, tol)
-    if p.shape[-1] != 1:
-        raise ValueError(
-            f"the {name}'s code has {p.shape[-1]} dimensions; exact values are for one-dimensional "
-            f"codes; with more, average the sampled bounds over draws"
-        )
-    if not onp.isfinite(p.params).all():
-        raise QuadratureError(f"the {name} returns values that are not finite")
-    return p
-
-
-def _in_double(name, p, points, tol):
-    """p in float64, with one distribution for each point (a callable may return one for all)."""
-    if p.params.dtype == onp.float32 and tol < 1e-5:
-        raise QuadratureError(
-            f"the {name} computes in single precision, whose rounding is no function to {tol:.0e}: "
-            f"let it compute in double precision, or ask for tol=1e-5"
-        )
-    shape = (*p.shape[:-2], points.shape[-2], p.params.shape[-1])
-    if p.shape[-2] not in (1, shape[-2]):
-        raise ValueError(
-            f"the {name} returned a distribution of shape {p.shape} for {shape[-2]} points: the "
-            f"batch, the axis before the last, must be the same, or one"
-        )
-    return p.unpack(onp.broadcast_to(p.params, shape).astype(float))
-
-
-def _float64(name, a):
-    a = _array(name, a).astype(float)
-    if not a.size or not onp.isfinite(a).all():
-        raise ValueError(f"{name} has shape {a.shape}; it must not be empty, and finite everywhere")
-    return a
-
-
-def _checked(name, value, error, tol, with_error):
-    worst = onp.max(error)
-    if not worst <= tol:
-        raise QuadratureError(f"{name}: error {worst:.1e} where tol={tol:.1e} was asked for")
-    return (value, error) if with_error else value

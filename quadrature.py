@@ -1,15 +1,153 @@
-"""Exact averages over a one-dimensional code: adaptive quadrature with an error that is known.
+"""Exact values for a one-dimensional code: adaptive quadrature with an error that is known.
 
-Distributions are those of `mae`: `params`, `unpack`, `log_prob`, and either `mean` or `logits`.
+`mae` offers the exact_* functions; the rest of this file is how: averages over codes and data,
+where the panels of the integrals have to end, and the integral itself.
 """
+
+import math
 
 import numpy as np
 
 import nets
+from distributions import Gaussian, finite, is_number, prior_entropy, require, returned
 
 
 class QuadratureError(ValueError):
     """An exact value could not be had to the tolerance asked for."""
+
+
+# ---------------------------------------------------------------------------- exact values
+
+
+def exact_log_likelihood(decoder, x, tol=1e-8, with_error=False):
+    """log p(x) = log integral N(z; 0, 1) p(x|z) dz; x (..., batch, features) -> (..., batch), nats.
+
+    Like all exact values: for a one-dimensional code (else ValueError), to an absolute error of tol
+    (else QuadratureError); with_error=True returns (value, estimated error). Poster: log p(x).
+    """
+    nothing = lambda x: lambda z, log_p_x: ()
+    log_p, _, error = posterior_means(_of_codes(decoder, tol), finite("x", x), nothing, tol)
+    return _checked("exact_log_likelihood", log_p, error[0], tol, with_error)
+
+
+def exact_mutual_information(decoder, tol=1e-8, with_error=False):
+    """I_p(z, x) = E_{z, x ~ p} [log p(x|z) - log p(x)] = H(z) - H(z|x) >= 0 -> (...), nats.
+
+    For a Gaussian x of one feature or a categorical x. Poster: "subject to I(z, x) = M".
+    """
+    (log_p, log_p_x), error = joint_means(
+        _of_codes(decoder, tol), lambda x: lambda z, log_p_x: (log_p_x,), tol
+    )
+    return _checked("exact_mutual_information", log_p_x - log_p, error, tol, with_error)
+
+
+def exact_infomax_bound(decoder, auxiliary, tol=1e-8, with_error=False):
+    """H(z) + E_{z, x ~ p} log r(z|x) <= I_p(z, x) -> (...), nats.
+
+    The mean of `infomax_bound` over z; I_p - bound = E_x KL[p(z|x) || r(z|x)]. Poster: the
+    infomax bound.
+    """
+    (_, bound), error = exact_information_and_bound(decoder, auxiliary, tol, with_error=True)
+    return _checked("exact_infomax_bound", bound, error, tol, with_error)
+
+
+def exact_information_and_bound(decoder, auxiliary, tol=1e-8, with_error=False):
+    """(I_p(z, x), infomax bound) -> (2, ...), nats: both from one quadrature, for half the time."""
+    r = lambda x: _code("auxiliary", auxiliary, x, tol)
+
+    def log_p_and_r(x):
+        r_of_x = r(x)
+        return lambda z, log_p_x: (log_p_x, log_prob_table(r_of_x, z))
+
+    (log_p, log_p_x, log_r), error = joint_means(_of_codes(decoder, tol), log_p_and_r, tol, r)
+    both = np.stack([log_p_x - log_p, prior_entropy() + log_r])
+    return _checked("exact_information_and_bound", both, error, tol, with_error)
+
+
+def exact_elbo(encoder, decoder, x, tol=1e-8, with_error=False):
+    """E_{z ~ q(z|x)} log p(x|z) - KL[q(z|x) || N(0, 1)] <= log p(x) -> (..., batch), nats.
+
+    The mean of `elbo` over eps; log p(x) - ELBO = KL[q(z|x) || p(z|x)]. Poster: ELBO.
+    """
+    x = finite("x", x)
+    q = _code("encoder", encoder, x, tol)
+    decoder = _of_codes(decoder, tol)
+    log_p_x = lambda z, log_q: (log_prob_table(decoder(z), x).swapaxes(-1, -2),)
+    (log_p,), error = code_means(q, log_p_x, tol, decoder)
+    return _checked("exact_elbo", log_p - q.kl(), error, tol, with_error)
+
+
+def exact_encoder_information(encoder, x, tol=1e-8, with_error=False):
+    """I_q = mean_x KL[q(z|x) || mean_x' q(z|x')], the rows of x equally likely -> (...), nats.
+
+    At most log(rows). The information of the encoder's joint, not of the model's (`I_p`).
+    """
+
+    def log_ratio(z, log_q):  # (..., x, z)
+        log_mean = np.logaddexp.reduce(log_q, -2, keepdims=True) - math.log(log_q.shape[-2])
+        return (log_q - log_mean,)
+
+    (kl,), error = code_means(_code("encoder", encoder, finite("x", x), tol), log_ratio, tol)
+    information, error = np.mean(kl, -1), np.mean(error, -1)
+    return _checked("exact_encoder_information", information, error, tol, with_error)
+
+
+def _of_codes(decoder, tol):
+    """The decoder as the quadratures call it, on one-dimensional codes; checked."""
+    _check_tol(tol)
+
+    def checked(z):
+        try:
+            return _in_double("decoder", returned("decoder", decoder, "z", z), z, tol)
+        except (ValueError, IndexError) as error:
+            if isinstance(error, QuadratureError):
+                raise
+            raise ValueError(
+                f"the decoder does not take codes of shape {z.shape}: {error}. Exact values are "
+                f"for one-dimensional codes; with more, average the sampled bounds over draws"
+            ) from error
+
+    return checked
+
+
+def _check_tol(tol):
+    require("tol", tol, is_number(tol) and tol > 0, "a finite number > 0")
+
+
+def _code(name, function, x, tol):
+    _check_tol(tol)
+    p = _in_double(name, returned(name, function, "x", x, Gaussian), x, tol)
+    if p.shape[-1] != 1:
+        raise ValueError(
+            f"the {name}'s code has {p.shape[-1]} dimensions; exact values are for one-dimensional "
+            f"codes; with more, average the sampled bounds over draws"
+        )
+    if not np.isfinite(p.params).all():
+        raise QuadratureError(f"the {name} returns values that are not finite")
+    return p
+
+
+def _in_double(name, p, points, tol):
+    """p in float64, with one distribution for each point (a callable may return one for all)."""
+    if p.params.dtype == np.float32 and tol < 1e-5:
+        raise QuadratureError(
+            f"the {name} computes in single precision, whose rounding is no function to {tol:.0e}: "
+            f"let it compute in double precision, or ask for tol=1e-5"
+        )
+    shape = (*p.shape[:-2], points.shape[-2], p.params.shape[-1])
+    if p.shape[-2] not in (1, shape[-2]):
+        raise ValueError(
+            f"the {name} returned a distribution of shape {p.shape} for {shape[-2]} points: the "
+            f"batch, the axis before the last, must be the same, or one"
+        )
+    return p.unpack(np.broadcast_to(p.params, shape).astype(float))
+
+
+def _checked(name, value, error, tol, with_error):
+    worst = np.max(error)
+    if not worst <= tol:
+        raise QuadratureError(f"{name}: error {worst:.1e} where tol={tol:.1e} was asked for")
+    return (value, error) if with_error else value
 
 
 FAR = 40.0  # nats below the peak, where e^-40 = 4e-18 cannot change a sum of doubles

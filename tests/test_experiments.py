@@ -243,6 +243,18 @@ def test_options_that_do_not_apply_are_refused(name, option, value, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+def test_models_that_diverge_are_reported_by_name(tmp_path, monkeypatch, capsys):
+    wild = experiments.EXPERIMENTS["split-normal"]._replace(settings={"learning_rate": 1e30})
+    monkeypatch.setitem(experiments.EXPERIMENTS, "split-normal", wild)
+    small = "--information 0.5 50 --seeds 1 --seed 3 --steps 20 --batch 8 --no-plot --out"
+    experiments.main(["split-normal", *small.split(), str(tmp_path)])
+    printed = capsys.readouterr().out
+    for target in ("0.5", "50"):
+        assert f"target {target}, seed 3 diverged and was frozen at step 1." in printed
+    assert [row["reached"] for row in metrics(tmp_path / "split-normal")] == ["false"] * 2
+    assert np.isfinite(mae.load(tmp_path / "split-normal" / "models.npz").params).all()
+
+
 # ------------------------------------------------------------------- the summary of the claims
 
 

@@ -141,7 +141,7 @@ MUTATIONS = {  # what is wrong: (where, what, how, the check that must fail)
     "H(z) of one dimension": (
         mae, "prior_entropy", lambda f: lambda dim=1: f(1), infomax.check_bound_is_tight,
     ),
-    "H(z) missing in the exact bound": (mae, "prior_entropy", scaled(0), exact.check_bound_gap),
+    "H(z) missing in the exact bound": (quadrature, "prior_entropy", scaled(0), exact.check_bound_gap),
     "decoder's mean for a sample": (G, "expect", use_mean, infomax.check_bound_is_tight),
     "decoder's mean, on average": (G, "expect", use_mean, monte_carlo.check_bound_is_unbiased),
     "no gradient through the mean of x": (
@@ -217,7 +217,7 @@ MUTATIONS = {  # what is wrong: (where, what, how, the check that must fail)
     ),
     "quadrature that trusts itself": (quadrature, "integrate", careless, hostile("step")),
     "quadrature that ignores tol": (
-        mae, "_checked", replaced(lambda name, value, error, tol, with_error: value),
+        quadrature, "_checked", replaced(lambda name, value, error, tol, with_error: value),
         exact.check_tolerance_is_respected,
     ),
 }  # fmt: skip
