@@ -420,7 +420,7 @@ EXPERIMENTS = {
         draw="sequences",
         claims=sequences_claims,
         keys=("group", "method", "target"),
-        settings={"seeds": 3, "steps": 1000, "batch": 56},
+        settings={"seeds": 3, "steps": 1000, "batch": 64},
     ),
     "methods": Experiment(
         summary="VAE, annealing, beta-VAE, IM, both forms of the MAE, side by side (related work)",
