@@ -109,8 +109,10 @@ def history(fits, experiment):
 
 def likelihood(fits, rows, experiment):
     """Log-likelihood against information: dashed the expressive decoder, solid the restricted."""
-    figure, ((axis,),) = blank(3.4)
-    column = lambda name, group: experiments.values(rows, name, group=group)
+    figure, ((axis,),) = blank(3.6)
+    column = lambda name, group, method="lagrangian": experiments.values(
+        rows, name, group=group, method=method
+    )
     for name, style, color in (("expressive", "--", "tab:blue"), ("restricted", "-", "tab:orange")):
         information, log_p = column("information", name), column("log_likelihood", name)
         best = {}  # target: its best model
@@ -118,15 +120,17 @@ def likelihood(fits, rows, experiment):
             best[target] = max(best.get(target, point), point, key=lambda p: p[1])
         axis.plot(information, log_p, ".", color=color, ms=4, alpha=0.5)
         axis.plot(*np.transpose([*best.values()]), style, color=color, label=f"{name} decoder")
-    grid = np.linspace(0, max(2.0, information.max()), 201)
+        vae = [column(c, name, "vae") for c in ("information", "log_likelihood")]
+        axis.plot(*vae, "*", color=color, ms=10, mec="k", mew=0.5, label=f"{name}, VAE")
+    grid = np.linspace(0, 2.1, 201)
     curve = experiments.restricted_curve(grid)
-    axis.plot(grid, curve, ":", color="k", lw=1, label="the same, linear: closed form")
+    axis.plot(grid, curve, ":", color="k", lw=1, label="restricted, linear mean (closed form)")
     peak = -math.log(experiments.STD)
     axis.axvline(peak, color="0.6", lw=0.8)
     axis.annotate(f"$-\\ln s = {peak:.3f}$", (peak, curve.min()), (4, 0),
                   textcoords="offset points", fontsize=8)  # fmt: skip
     axis.set(xlabel="exact information $I(z, x)$ (nats)", ylabel="log-likelihood (nats)")
-    figure.legend(ncols=3, columnspacing=1, handlelength=2, **ABOVE)
+    figure.legend(ncols=2, **ABOVE)
     return {"figure.png": figure}
 
 
@@ -136,15 +140,19 @@ def marks(axis, rows, names, x, y):
     for i, name in enumerate(dict.fromkeys(names)):
         chosen = [row for row, own in zip(rows, names) if own == name]
         points = np.array([[row[x], row[y]] for row in chosen])
-        axis.plot(*points.T, shapes[i % len(shapes)], color=colormaps["tab10"](i % 10), ms=5,
-                  mec="w", mew=0.4, label=name)  # fmt: skip
+        axis.plot(*points.T, shapes[i % len(shapes)], color=colormaps["tab20"](3 * i % 20), ms=6,
+                  mec="w", mew=0.4, alpha=0.8, label=name)  # fmt: skip
 
 
 def sequences(fits, rows, experiment):
     """Information against KL for every model; what a code means for one MAE model."""
     figure, ((axis,),) = blank(4.2, width=6.4)
     kinds = {"vae": "VAE", "lagrangian": "MAE"}
-    kinds |= {name: f"KL annealed over {name[7:]} of the steps" for name in experiments.ANNEALING}
+    part = {"1": "all"}
+    kinds |= {
+        name: f"KL annealed over {part.get(name[7:], name[7:])} of the steps"
+        for name in experiments.ANNEALING
+    }
     names = [
         kinds[row["method"]] if row["group"] == "causal" else f"VAE, {row['group']}" for row in rows
     ]
@@ -187,7 +195,7 @@ def sequences(fits, rows, experiment):
 
 
 def methods(fits, rows, experiment):
-    """Rate against distortion for every model; solid: nothing lost, dotted: 1/2 nat and 1 nat."""
+    """Rate against distortion for every model, and lines of equal ELBO: solid the best."""
     figure, axes = blank(4, 1, len(fits), width=8)
     for axis, name in zip(axes[0], fits):
         own = [row for row in rows if row["group"] == name]
@@ -202,6 +210,9 @@ def methods(fits, rows, experiment):
         for lost in (0, 0.5, 1):
             style = {"color": "0.6", "lw": 0.8, "zorder": 0, "ls": ":" if lost else "-"}
             axis.plot(rate, entropy + lost - rate, **style)
+            text = f"ELBO {lost} below the best" if lost else "best ELBO"
+            axis.annotate(text, (most, entropy + lost - most), (-2, 12), ha="right", fontsize=6,
+                          color="0.4", textcoords="offset points")  # fmt: skip
         bottom, top = entropy - most, entropy + 1.4
         beyond = {text for row, text in zip(own, labels) if not bottom < row["distortion"] < top}
         if beyond:  # drawn, they would squeeze the rest
@@ -232,8 +243,10 @@ def faces(fits, rows, experiment):
         row[0].set(ylabel=f"{wanted}\n$z_2$", xlabel="$z_1$", title="decoder means")
         codes = fit[k].encoder(x).mean
         for axis, factor, name in zip(row[1:], truth.T, ("angle", "emotion")):
-            dots = axis.scatter(*codes.T, c=factor, s=3, cmap="coolwarm", linewidths=0)
-            axis.set(title=f"codes of data, by {name}", xlabel="$z_1$", aspect="equal")
+            colors = {"c": factor, "cmap": "coolwarm", "vmin": -1, "vmax": 1}
+            dots = axis.scatter(*codes.T, s=3, linewidths=0, **colors)
+            axis.set(title=f"codes of data, by {name}", xlabel="$z_1$", ylabel="$z_2$",
+                     xlim=(-2.7, 2.7), ylim=(-2.7, 2.7), aspect="equal")  # fmt: skip
             figure.colorbar(dots, ax=axis, ticks=[-1, 0, 1], shrink=0.8)
     return {"figure.png": figure}
 

@@ -15,7 +15,7 @@ The distributions are in distributions.py, the exact values (`exact_*`) in quadr
 is there for speed in nets.py.
 
 Informations, entropies, log-likelihoods and bounds are in nats, and higher is better: all of them
-are maximised. Noise is data (`eps` and `z` are arrays): every function but `fit` is deterministic.
+are maximised. Noise is data (`eps` and `z` are arrays); only `fit` draws some, from its seeds.
 The last two axes are (batch, features); axes in front of them broadcast, so that K models side by
 side are arrays with one more axis. Bounds return one value per example, (..., batch): average as
 you like.
@@ -97,7 +97,10 @@ def lagrangian(gap, multiplier):
 
 
 def penalty(gap, multiplier=None):
-    """-C |bound - M| and its slope in the bound; gap = M - bound. Added to the ELBO."""
+    """-C |bound - M| and its slope in the bound; gap = M - bound. Added to the ELBO.
+
+    Of either term training needs the slope only: it is the bound's weight.
+    """
     return -C * onp.abs(gap), C * onp.sign(gap)
 
 
@@ -105,12 +108,13 @@ METHODS = {"lagrangian": lagrangian, "penalty": penalty}
 
 # Without a target: weights of reconstruction, KL and bound, given the number after the method's
 # colon, if any, and the progress of training, 0 to 1. All methods are of this family.
+# Reconstruction and bound are weighed for the decoder, the KL for the encoder.
 UNCONSTRAINED = {
     "vae": lambda number, progress: (1, 1, 0),
     "beta": lambda beta, progress: (1, beta, 0),  # beta-VAE (Higgins et al., 2017)
     "anneal": lambda end, progress: (1, min(1, progress / end), 0),  # Bowman et al. (2015)
     # Barber & Agakov (2003): the bound alone, or after a start that keeps every x in use
-    "im": lambda end, progress: (end and max(0, 1 - progress / end), 1, 1),
+    "im": lambda end, progress: (max(0, 1 - progress / end) if end else 0, 1, 1),
 }
 
 
@@ -128,10 +132,11 @@ def _weights(method, progress, gap, multiplier):
 class Likelihood(NamedTuple):
     """A family of p(x|z): what a decoder makes of its network.
 
-    outputs(features): of the network. decode(network, z) -> Gaussian or Categorical over x;
-    network: arrays (..., latent + inputs) -> (..., outputs). noise: uniform random numbers
-    (..., batch, noise) per example that decode(network, z, noise) takes too in the ELBO while
-    training (drop-out).
+    decode(network, z) -> Gaussian or Categorical over x, where network takes arrays
+    (..., batch, latent + inputs) and gives (..., batch, outputs(features)). Models and more may
+    come as axes in front; gradients pass through, so compute with autograd.numpy. noise: uniform
+    random numbers per example, (..., batch, noise), that decode(network, z, noise) is given in the
+    ELBO while training (drop-out), and there only. name: by it `load` knows the family.
     """
 
     name: str
@@ -145,7 +150,7 @@ def fixed_variance(std) -> Likelihood:
     """N(mean(z), std^2): the restricted decoder of the poster's Figure 4."""
     require("std", std, is_number(std) and std > 0, "a finite number > 0")
     return Likelihood(
-        f"gaussian of standard deviation {std:g}",
+        f"gaussian of standard deviation {float(std)!r}",
         lambda features: features,
         lambda network, z: Gaussian(network(z), 2 * math.log(std)),
     )
@@ -239,19 +244,18 @@ def load(path, likelihood=None, name="") -> Fit:
     likelihood: the Likelihood the models were trained with, if it was not one of LIKELIHOODS; name:
     of the Fit in the file, if it has one.
     """
-    prefix = _prefix(name)
+    prefix, names = _prefix(name), []
     with open(path, "rb") as file:
         try:
             with onp.load(file, allow_pickle=False) as members:
                 version = str(members["format"])
+                names = [key[:-11] for key in members.files if key.endswith("/likelihood")]
                 own = [key for key in members.files if key.startswith(prefix)]
                 found = {key[len(prefix) :]: members[key] for key in own}
             name = str(found["likelihood"])
         except Exception as error:  # NumPy raises a dozen kinds on a damaged file
-            which = f" named {name!r}" if name else ""
-            raise ValueError(
-                f"{path} is not a file of trained models{which} (mae.Fit.save, mae.save)"
-            ) from error
+            what = f"none named {name!r}, but {names}" if names else "no trained models (mae.save)"
+            raise ValueError(f"{path} is not a file of trained models: {what}") from error
     if version != _FORMAT:
         raise ValueError(f"{path} is of format {version!r}; this version reads {_FORMAT!r}")
     likelihood = LIKELIHOODS.get(name) if likelihood is None else likelihood
@@ -334,6 +338,8 @@ def fit(
         likelihood = LIKELIHOODS.get(likelihood, likelihood)
     rule = f"a mae.Likelihood or one of {', '.join(LIKELIHOODS)}"
     require("likelihood", likelihood, isinstance(likelihood, Likelihood), rule)
+    taken = LIKELIHOODS.get(likelihood.name, likelihood) is not likelihood
+    require("likelihood", likelihood, not taken, "of a name that is not one of LIKELIHOODS")
     counts = {"seeds": seeds, "steps": steps, "batch": batch, "hidden": hidden, "latent": latent}
     for name, count in counts.items():
         require(name, count, is_number(count, INTEGER) and count > 0, "an integer >= 1")
@@ -403,7 +409,7 @@ _LAMBDA_RATE, _LAMBDA_MOST = 0.1, 5.0  # lambda rises by this times the gap, and
 
 def _train(models, sample, discrete, steps, batch, learning_rate, dtype, report):
     """One loop for all models: every step moves all networks, each up its own objective."""
-    sizes = [nets.mlp_size(sizes) for sizes in _layer_sizes(models)]
+    sizes = [nets.mlp_size(layers) for layers in _layer_sizes(models)]
     starts = onp.cumsum([0, *sizes[:-1]])
     distinct, model_of = onp.unique(models.seeds, return_inverse=True)  # same seed, same noise
     rngs = [onp.random.default_rng(int(number)) for number in distinct]
@@ -434,22 +440,23 @@ def _train(models, sample, discrete, steps, batch, learning_rate, dtype, report)
         target = targets * min(1, step / (_RAMP * steps))
         gap = onp.where(constrained, target - bound, 0)
         for method, members in groups.items():
-            values = _weights(method, step / steps, gap[members], multiplier[members])
-            for weight, value in zip(weights, values):
-                weight[members] = value
-        reconstruction, beta, weight = weights[:, :, None]
+            chosen = _weights(method, step / steps, gap[members], multiplier[members])
+            for row, weight in zip(weights, chosen):
+                row[members] = weight
+        reconstruction, beta, bound_weight = weights[:, :, None]
 
         def elbo_of(params):
             decoder, encoder, _ = _networks(models, params, *noise)
             return elbo(encoder, decoder, x, eps_z, beta)
 
         elbo_vjp, elbos = make_vjp(elbo_of, params)
-        # the decoder goes up the weighted sum; encoder and auxiliary each their own bound
-        elbo_grad, grad = (vjp(onp.full_like(values, 1 / values.shape[-1]))
-                           for vjp, values in [(elbo_vjp, elbos), (bound_vjp, bounds)])  # fmt: skip
+        elbo_grad = elbo_vjp(onp.full_like(elbos, 1 / elbos.shape[-1]))
+        bound_grad = bound_vjp(onp.full_like(bounds, 1 / bounds.shape[-1]))
+        # the decoder goes up   reconstruction grad ELBO + bound_weight grad bound,
+        # the encoder up        grad ELBO, and the auxiliary   grad bound   whatever the weights
         elbo_grad[:, : sizes[0]] *= reconstruction
-        grad[:, : sizes[0]] *= weight
-        grad += elbo_grad
+        bound_grad[:, : sizes[0]] *= bound_weight
+        grad = elbo_grad + bound_grad
         norm = onp.sqrt(onp.add.reduceat(grad * grad, starts, -1))
         grad *= onp.repeat(1 / onp.maximum(norm, 1), sizes, -1)
         if step >= _RAMP * steps:

@@ -141,7 +141,9 @@ MUTATIONS = {  # what is wrong: (where, what, how, the check that must fail)
     "H(z) of one dimension": (
         mae, "prior_entropy", lambda f: lambda dim=1: f(1), infomax.check_bound_is_tight,
     ),
-    "H(z) missing in the exact bound": (quadrature, "prior_entropy", scaled(0), exact.check_bound_gap),
+    "H(z) missing in the exact bound": (
+        quadrature, "prior_entropy", scaled(0), exact.check_bound_gap,
+    ),
     "decoder's mean for a sample": (G, "expect", use_mean, infomax.check_bound_is_tight),
     "decoder's mean, on average": (G, "expect", use_mean, monte_carlo.check_bound_is_unbiased),
     "no gradient through the mean of x": (
@@ -186,7 +188,7 @@ MUTATIONS = {  # what is wrong: (where, what, how, the check that must fail)
     ),
     "omega ascends the constrained objective": (
         mae, "_train",
-        line("grad[:, : sizes[0]] *= weight", "grad *= weight"),
+        line("bound_grad[:, : sizes[0]] *= bound_weight", "bound_grad *= bound_weight"),
         objective.check_omega_follows_the_bound_only,
     ),
     "downhill": (
