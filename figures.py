@@ -136,11 +136,11 @@ def likelihood(fits, rows, experiment):
 
 def marks(axis, rows, names, x, y):
     """One mark per model, coloured and shaped by its name."""
-    shapes = "osD^v<>PX*hp"
+    shapes, colors = "osD^v<>PX*hp", [*colormaps["tab10"].colors, "k", "gold"]
     for i, name in enumerate(dict.fromkeys(names)):
         chosen = [row for row, own in zip(rows, names) if own == name]
         points = np.array([[row[x], row[y]] for row in chosen])
-        axis.plot(*points.T, shapes[i % len(shapes)], color=colormaps["tab20"](3 * i % 20), ms=6,
+        axis.plot(*points.T, shapes[i % len(shapes)], color=colors[i % len(colors)], ms=6,
                   mec="w", mew=0.4, alpha=0.8, label=name)  # fmt: skip
 
 
@@ -209,10 +209,8 @@ def methods(fits, rows, experiment):
         rate = np.array([-0.2, most])
         for lost in (0, 0.5, 1):
             style = {"color": "0.6", "lw": 0.8, "zorder": 0, "ls": ":" if lost else "-"}
-            axis.plot(rate, entropy + lost - rate, **style)
-            text = f"ELBO {lost} below the best" if lost else "best ELBO"
-            axis.annotate(text, (most, entropy + lost - most), (-2, 12), ha="right", fontsize=6,
-                          color="0.4", textcoords="offset points")  # fmt: skip
+            named = {0: "best ELBO", 0.5: "1/2 and 1 nat less"}.get(lost)
+            axis.plot(rate, entropy + lost - rate, **style, label=named)
         bottom, top = entropy - most, entropy + 1.4
         beyond = {text for row, text in zip(own, labels) if not bottom < row["distortion"] < top}
         if beyond:  # drawn, they would squeeze the rest
@@ -232,7 +230,7 @@ def faces(fits, rows, experiment):
     truth = experiments.factors(np.random.default_rng(0), 1500)
     x = experiments.draw_faces(truth)
     grid = np.linspace(-1.8, 1.8, 9)
-    figure, axes = blank(2.7 * len(first), len(first), 3, width=8)
+    figure, axes = blank(2.4 * len(first), len(first), 3, width=8)
     for row, k in zip(axes, first):
         a, b = np.meshgrid(grid, grid[::-1])
         z = np.stack([a, b], -1).reshape(-1, 2)
