@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import os
 import random
+import select
 import signal
 import subprocess
 import sys
@@ -22,7 +23,9 @@ RESULTS = ("metrics.csv", "models.npz")
 
 
 def start(*arguments, **settings):
-    command = [sys.executable, "-W", "error", "experiments.py", *map(str, arguments)]
+    # A signal may come between open and with: such a file is unclosed, which Python does not tell.
+    strict = ("-W", "error", "-W", "ignore::ResourceWarning")
+    command = [sys.executable, *strict, "experiments.py", *map(str, arguments)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, cwd=ROOT, **pipes | settings)
 
@@ -230,14 +233,18 @@ def check_signals(rerun, number, n):
         rerun.restore()
         with terminal() as (screen, stderr):
             process = rerun.start(stderr=stderr)
-            shown = os.read(screen, 4096)  # waits for the progress: training has begun
+            assert select.select([screen], [], [], 60)[0]  # the progress: training has begun
+            shown = os.read(screen, 4096)
             time.sleep(moment * rerun.length)
             process.send_signal(number)
             out, _ = process.communicate()
             os.write(stderr, b"the end")
             while b"the end" not in shown:
                 shown += os.read(screen, 4096)
-        assert b"Traceback" not in shown and b"Exception" not in shown, shown
+        if b"Exception ignored" in shown:  # came in a finaliser, where Python drops it: ran on
+            assert (process.returncode, rerun.which()) == (0, 1), shown
+            continue
+        assert b"Traceback" not in shown, shown
         *_, last, _ = shown.decode().splitlines()
         assert (last == "experiments.py: interrupted") == (process.returncode == 130)
         ends.append((process.returncode, rerun.which()))
