@@ -574,6 +574,9 @@ def write_metrics(rows, path):
             writer.writerow([text.get(type(v), lambda v: v)(v) for v in row.values()])
 
 
+UNFINISHED = []  # temporary files, for `stop`
+
+
 def write(folder, files):
     """Save all files under hidden temporary names, then rename all.
 
@@ -587,8 +590,11 @@ def write(folder, files):
     for path in filter(os.path.isdir, final):  # else found out between the renames
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
     try:
+        UNFINISHED.extend(temporary)
         for path, save in zip(temporary, files.values()):
             save(path)
+            with open(path, "rb") as file:  # on disk now, or the renames would wait for it
+                os.fsync(file.fileno())
         # One call into C, with plain strings: a signal's handler has to wait until it is done.
         list(map(os.replace, temporary, final))
     finally:
@@ -806,16 +812,23 @@ def main(arguments=None):
 
 
 def stop(status, message):
-    """End with one line on stderr, below the line of progress on a terminal."""
-    print("\n" * sys.stderr.isatty() + f"experiments.py: {message}", file=sys.stderr)
-    sys.exit(status)
+    """End at once, wherever the run is, with one line on stderr and no temporary file."""
+    print("\n" * sys.stderr.isatty() + f"experiments.py: {message}", file=sys.stderr, flush=True)
+    for path in UNFINISHED:
+        Path(path).unlink(missing_ok=True)
+    with contextlib.suppress(OSError, RuntimeError):  # what was printed, unless just being printed
+        sys.stdout.flush()
+    os._exit(status)  # an exception would be lost, or made another, inside other people's imports
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leave no temporary file behind
+    for number, status, word in [
+        (signal.SIGINT, 130, "interrupted"),
+        (signal.SIGTERM, 143, "ended"),
+    ]:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda *_, end=(status, word): stop(*end))
     try:
         main()
-    except KeyboardInterrupt:
-        stop(130, "interrupted")
     except (OSError, MemoryError) as error:
         stop(2, f"error: {str(error) or 'out of memory'}")

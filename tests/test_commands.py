@@ -237,7 +237,7 @@ def check_signals(rerun, number, n):
             shown = os.read(screen, 4096)
             time.sleep(moment * rerun.length)
             process.send_signal(number)
-            out, _ = process.communicate()
+            process.communicate()
             os.write(stderr, b"the end")
             while b"the end" not in shown:
                 shown += os.read(screen, 4096)
