@@ -593,7 +593,7 @@ def write(folder, files):
         UNFINISHED.extend(temporary)
         for path, save in zip(temporary, files.values()):
             save(path)
-            with open(path, "rb") as file:  # on disk now, or the renames would wait for it
+            with open(path, "rb+") as file:  # on disk now, or the renames would wait for it
                 os.fsync(file.fileno())
         # One call into C, with plain strings: a signal's handler has to wait until it is done.
         list(map(os.replace, temporary, final))
