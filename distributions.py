@@ -159,6 +159,7 @@ def is_number(value, kinds=NUMBER):
 
 
 def require(name, value, legal, rule):
+    """ValueError, in one line, unless legal."""
     if not legal:
         raise ValueError(f"{name} is {' '.join(repr(value).split())}; it must be {rule}")
 
@@ -182,7 +183,8 @@ def as_array(name, a):
 
 
 def shape_of(a):
-    return getval(a).shape  # asking a traced array itself is slow
+    """a.shape, without asking a traced array itself, which is slow."""
+    return getval(a).shape
 
 
 def check_fit(name, shape, other_name, other, number=False):
@@ -206,6 +208,7 @@ def check_fit(name, shape, other_name, other, number=False):
 
 
 def finite(name, a):
+    """`a` as a float64 array with numbers in it, all finite, or a ValueError that names it."""
     a = as_array(name, a).astype(float)
     if not a.size or not onp.isfinite(a).all():
         raise ValueError(f"{name} has shape {a.shape}; it must not be empty, and finite everywhere")

@@ -230,7 +230,7 @@ def faces(fits, rows, experiment):
     truth = experiments.factors(np.random.default_rng(0), 1500)
     x = experiments.draw_faces(truth)
     grid = np.linspace(-1.8, 1.8, 9)
-    figure, axes = blank(2.4 * len(first), len(first), 3, width=8)
+    figure, axes = blank(1.8 * len(first), len(first), 3, width=6)
     for row, k in zip(axes, first):
         a, b = np.meshgrid(grid, grid[::-1])
         z = np.stack([a, b], -1).reshape(-1, 2)
@@ -238,14 +238,16 @@ def faces(fits, rows, experiment):
         row[0].imshow(drawn.reshape(9 * side, -1), cmap="gray_r", vmin=-1, vmax=1,
                       extent=(-2, 2, -2, 2))  # fmt: skip
         wanted = "VAE" if math.isnan(fit.targets[k]) else f"MAE, $M = {fit.targets[k]:.3g}$"
-        row[0].set(ylabel=f"{wanted}\n$z_2$", xlabel="$z_1$", title="decoder means")
+        row[0].set(ylabel=f"{wanted}\n$z_2$", xlabel="$z_1$")
         codes = fit[k].encoder(x).mean
-        for axis, factor, name in zip(row[1:], truth.T, ("angle", "emotion")):
+        for axis, factor in zip(row[1:], truth.T):
             colors = {"c": factor, "cmap": "coolwarm", "vmin": -1, "vmax": 1}
-            dots = axis.scatter(*codes.T, s=3, linewidths=0, **colors)
-            axis.set(title=f"codes of data, by {name}", xlabel="$z_1$", ylabel="$z_2$",
+            dots = axis.scatter(*codes.T, s=1.5, linewidths=0, **colors)
+            axis.set(xlabel="$z_1$", ylabel="$z_2$",
                      xlim=(-2.7, 2.7), ylim=(-2.7, 2.7), aspect="equal")  # fmt: skip
             figure.colorbar(dots, ax=axis, ticks=[-1, 0, 1], shrink=0.8)
+    for axis, title in zip(axes[0], ("decoder means", "codes by angle", "codes by emotion")):
+        axis.set_title(title, fontsize=10)
     return {"figure.png": figure}
 
 

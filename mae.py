@@ -254,8 +254,9 @@ def load(path, likelihood=None, name="") -> Fit:
                 found = {key[len(prefix) :]: members[key] for key in own}
             name = str(found["likelihood"])
         except Exception as error:  # NumPy raises a dozen kinds on a damaged file
-            what = f"none named {name!r}, but {names}" if names else "no trained models (mae.save)"
-            raise ValueError(f"{path} is not a file of trained models: {what}") from error
+            wrong = f"holds no models named {name!r}, but {', '.join(names)}"
+            wrong = wrong if names else "is not a file of trained models (mae.save)"
+            raise ValueError(f"{path} {wrong}") from error
     if version != _FORMAT:
         raise ValueError(f"{path} is of format {version!r}; this version reads {_FORMAT!r}")
     likelihood = LIKELIHOODS.get(name) if likelihood is None else likelihood
@@ -515,9 +516,9 @@ def _checked_targets(information, method):
             number = float(number or "nan")
         except ValueError:
             number = -1.0
-        ranges = {"beta": 0 <= number < math.inf, "anneal": 0 < number <= 1}
-        ranges["im"] = not colon or ranges["anneal"]
-        legal = ranges.get(name, not colon)
+        fraction = 0 < number <= 1
+        legal = {"beta": 0 <= number < math.inf, "anneal": fraction, "im": fraction or not colon}
+        legal = legal.get(name, not colon)
         legal &= name in METHODS or (name in UNCONSTRAINED and math.isnan(target))
         require("method", method, legal, rule)
     return targets, methods

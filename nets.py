@@ -46,7 +46,7 @@ def _sum_to(grad, shape):
 
 @primitive
 def add(a, b, weight=1):
-    """a + weight b. Autograd's own operators, made for any array-like, cost three times as much."""
+    """a + weight b. Autograd's own operators, made for any array-like, cost up to twice as much."""
     return a + weight * b
 
 
