@@ -1,85 +1,225 @@
-"""p(x|z), q(z|x) and r(z|x): the distributions, and the checks of what is given to them.
+"""p(x|z), q(z|x) and r(z|x): the distributions, each density one autograd node.
 
-Shapes: the last two axes are (batch, features); axes in front of them broadcast. All in nats.
+Shapes: the last two axes are (batch, features); axes in front of them broadcast. All in nats. The
+value of a density is the formula of its docstring, its derivative stands beneath it. What a float32
+cannot hold is inf, and NumPy warns of the overflow. Anything with `log_prob(x)`, and `sample(eps)`
+or `expect(f, eps)`, can be a decoder or r(z|x); an encoder in the ELBO needs `sample` and `kl`.
+`table`, `highest` and `course` are what the exact values ask of a distribution.
 """
 
-import numpy as onp
-from autograd import numpy as np
-from autograd.extend import Box
+import math
+
+import numpy as np
+from autograd import numpy as anp
+from autograd.extend import Box, defvjp, defvjp_argnums, primitive
 from autograd.tracer import getval
 
-import nets
+from nets import sum_to
+
+LOG_2PI = math.log(2 * math.pi)  # a Python float: a NumPy float64 would turn float32 into float64
+
+# ------------------------------------------------------------------------------- Gaussian
+
+
+def halves(params):
+    """(..., 2 features) -> mean and log-variance, (..., features) each; views, not copies."""
+    features = params.shape[-1] // 2
+    return params[..., :features], params[..., features:]
+
+
+def _join(mean_grad, log_var_grad, params):
+    """Gradient in params from those in its halves; laid out like params: fast products follow."""
+    grad = np.empty_like(params)
+    for half, half_grad in zip(halves(grad), (mean_grad, log_var_grad)):
+        half[...] = sum_to(half_grad, half.shape)
+    return grad
+
+
+def _sum_features(a):
+    return a[..., 0] if a.shape[-1] == 1 else a.sum(-1)  # a sum of one is slow in NumPy
+
+
+@primitive
+def gaussian_log_prob(x, params):
+    """-1/2 sum_features (log 2 pi + log_var + e^2), e = (x - mean) / exp(log_var / 2)."""
+    mean, log_var = halves(params)
+    scale = -0.5 * log_var
+    e = (x - mean) * np.exp(scale)
+    return _sum_features(-0.5 * e * e + scale - 0.5 * LOG_2PI)  # e^2 alone may not fit
+
+
+def _log_prob_grads(g, x, params):
+    """g times d/dmean = e / std = -d/dx,  and times d/dlog_var = (e^2 - 1) / 2."""
+    mean, log_var = halves(params)
+    precision = np.exp(-0.5 * log_var)
+    e = (x - mean) * precision
+    return e * precision * g[..., None], (0.5 * e * e - 0.5) * g[..., None]
+
+
+defvjp(
+    gaussian_log_prob,
+    lambda ans, x, params: lambda g: sum_to(-_log_prob_grads(g, x, params)[0], x.shape),
+    lambda ans, x, params: lambda g: _join(*_log_prob_grads(g, x, params), params),
+)
+
+
+def _std(params):
+    return np.exp(0.5 * halves(params)[1])
+
+
+@primitive
+def gaussian_sample(params, eps):
+    """mean + exp(log_var / 2) eps."""
+    return _std(params) * eps + halves(params)[0]
+
+
+defvjp(  # d/dmean = 1,  d/dlog_var = std eps / 2,  d/deps = std
+    gaussian_sample,
+    lambda ans, params, eps: lambda g: _join(g, g * (_std(params) * eps) * 0.5, params),
+    lambda ans, params, eps: lambda g: sum_to(g * _std(params), eps.shape),
+)
+
+
+@primitive
+def gaussian_kl(params):
+    """KL[N(mean, e^log_var) || N(0, 1)] = 1/2 sum_features (e^log_var - 1 - log_var + mean^2)."""
+    mean, log_var = halves(params)
+    # expm1(a) = e^a - 1, without cancellation near the prior
+    return _sum_features(0.5 * (np.expm1(log_var) - log_var + mean * mean))
+
+
+def _kl_grad(ans, params):  # d/dmean = mean,  d/dlog_var = (e^log_var - 1) / 2
+    mean, log_var = halves(params)
+    return lambda g: _join(g[..., None] * mean, g[..., None] * (0.5 * np.expm1(log_var)), params)
+
+
+defvjp(gaussian_kl, _kl_grad)
 
 
 class Gaussian:
     """N(mean, exp(log_var)) with independent features; mean and log_var (..., batch, features).
 
-    log_var may also be one number, or (..., 1, 1). ValueError, naming the array, if shapes do not
-    fit. Poster: "normal with means and log-variances".
+    log_var may also be one number, or (..., 1, 1). Poster: "normal with means and log-variances".
+    ValueError, naming the array, if shapes do not fit.
     """
 
+    discrete = False
+
     def __init__(self, mean, log_var):
-        mean = as_array("mean", mean)
-        if isinstance(log_var, (*NUMBER, Box)) and onp.ndim(log_var) == 0:
-            log_var = log_var * onp.ones((1, 1), mean.dtype)
-        log_var = as_array("log_var", log_var)
-        check_fit("log_var", log_var.shape, "mean", mean.shape, number=True)
+        mean = reals("mean", mean)
+        if isinstance(log_var, (*NUMBER, Box)) and np.ndim(log_var) == 0:
+            log_var = log_var * np.ones((1, 1), mean.dtype)
+        log_var = reals("log_var", log_var)
+        if log_var.shape[-2:] != (1, 1):
+            check_fit("log_var", log_var.shape, mean.shape)
         if mean.shape != log_var.shape:  # broadcast by adding zeros: autograd knows how to add
-            zeros = onp.zeros(onp.broadcast_shapes(mean.shape, log_var.shape), mean.dtype)
+            zeros = np.zeros(np.broadcast_shapes(mean.shape, log_var.shape), mean.dtype)
             mean, log_var = mean + zeros, log_var + zeros
-        self.params = np.concatenate([mean, log_var], axis=-1)
+        self.params = anp.concatenate([mean, log_var], axis=-1)
 
     @classmethod
     def unpack(cls, params):
         """From one array (..., batch, 2 features), the means first: what a network puts out."""
-        params = as_array("params", params)
-        if shape_of(params)[-1] % 2:
-            raise ValueError(
-                f"params has shape {params.shape}; it must be (..., batch, 2 features)"
-            )
         gaussian = cls.__new__(cls)
-        gaussian.params = params
+        gaussian.params = reals("params", params)
+        if shape_of(params)[-1] % 2:
+            raise ValueError(f"params has shape {params.shape}; it must be (..., 2 features)")
         return gaussian
 
     @property
     def shape(self):
-        *batch, features = shape_of(self.params)
-        return (*batch, features // 2)
+        """(..., batch, features)."""
+        *batch, both = shape_of(self.params)
+        return (*batch, both // 2)
 
-    @property
-    def mean(self):
-        return nets.halves(self.params)[0]
-
-    @property
-    def log_var(self):
-        return nets.halves(self.params)[1]
+    mean = property(lambda self: halves(self.params)[0])
+    log_var = property(lambda self: halves(self.params)[1])
 
     def log_prob(self, x):
         """sum_features log N(x; mean, exp(log_var)); x like mean -> (..., batch), nats."""
-        x = as_array("x", x)
-        check_fit("x", shape_of(x), "the Gaussian", self.shape)
-        return nets.gaussian_log_prob(x, self.params)
+        return gaussian_log_prob(reals("x", x, self.shape), self.params)
 
     def sample(self, eps):
-        """mean + exp(log_var / 2) eps for noise eps ~ N(0, I); eps like mean -> like mean.
-
-        The reparameterised draw of Kingma & Welling (2014): gradients pass through it.
-        """
-        eps = as_array("eps", eps)
-        check_fit("eps", eps.shape, "the Gaussian", self.shape)
-        return nets.gaussian_sample(self.params, eps)
+        """mean + exp(log_var / 2) eps, eps ~ N(0, I), all like mean: Kingma & Welling (2014)."""
+        return gaussian_sample(self.params, reals("eps", eps, self.shape))
 
     def kl(self):
-        """KL[self || N(0, I)] = 1/2 sum_features (e^log_var - 1 - log_var + mean^2) -> (...,
-        batch).
-
-        In nats, >= 0. Kingma & Welling (2014), appendix B.
-        """
-        return nets.gaussian_kl(self.params)
+        """KL[self || N(0, I)] >= 0 -> (..., batch), nats: Kingma & Welling (2014), appendix B."""
+        return gaussian_kl(self.params)
 
     def expect(self, f, eps):
         """E f(x), x ~ self, by one reparameterised draw: f(mean + exp(log_var / 2) eps)."""
         return f(self.sample(eps))
+
+    def table(self, points):
+        """log p_i(point_j): self (..., i, features), points (..., j, features) -> (..., i, j)."""
+        every = self.unpack(self.params[..., :, None, :])
+        return np.maximum(every.log_prob(points[..., None, :, :]), -1e300)  # 0 log 0 = 0
+
+    def highest(self):
+        """The highest log-density of any x -> (..., batch)."""
+        return -0.5 * (LOG_2PI + self.log_var).sum(-1)
+
+    def course(self):
+        """What of p changes with the code, in standard deviations and nats -> (..., batch, 2 D)."""
+        return np.concatenate([self.mean * np.exp(-0.5 * self.log_var), self.log_var], -1)
+
+
+# ------------------------------------------------------------------------------- categorical
+
+
+def softmax(logits):
+    """exp(logits) / sum exp(logits), and its logarithm; both (..., categories)."""
+    log_probs = logits - logits.max(-1, keepdims=True)
+    probs = np.exp(log_probs)
+    total = probs.sum(-1, keepdims=True)
+    return probs / total, log_probs - np.log(total)
+
+
+@primitive
+def categorical_log_prob(x, logits):
+    """sum_c x_c log softmax(logits)_c, x one-hot; 0 log 0 = 0."""
+    return (x * np.where(x == 0, 0, softmax(logits)[1])).sum(-1)
+
+
+defvjp(  # d/dx = log_probs,  d/dlogits = x - probs (sum x = 1)
+    categorical_log_prob,
+    lambda ans, x, logits: lambda g: sum_to(g[..., None] * softmax(logits)[1], x.shape),
+    lambda ans, x, logits: lambda g: sum_to(g[..., None] * (x - softmax(logits)[0]), logits.shape),
+)
+
+
+@primitive
+def categorical_mean(logits, values):
+    """sum_c softmax(logits)_c values_c; logits (..., batch, C), values (C, ..., batch).
+
+    Leading axes of length one that only `values` has are dropped.
+    """
+    mean = (_categories_first(logits, values) * values).sum(0)
+    while mean.ndim > logits.ndim - 1 and len(mean) == 1:
+        mean = mean[0]
+    return mean
+
+
+def _categories_first(logits, values):
+    """softmax(logits) as (C, 1, ..., 1, ..., batch), with as many axes as the values."""
+    probs = np.moveaxis(softmax(logits)[0], -1, 0)
+    return probs.reshape(len(probs), *[1] * (values.ndim - probs.ndim), *probs.shape[1:])
+
+
+def _categorical_mean_vjp(argnums, ans, args, kwargs):
+    logits, values = args
+
+    def vjp(g):  # d/dlogits = probs (values - mean),  d/dvalues = probs
+        values_grad = g * _categories_first(logits, values)
+        logits_grad = np.moveaxis(values_grad * (values - ans), 0, -1)
+        grads = sum_to(logits_grad, logits.shape), sum_to(values_grad, values.shape)
+        return [grads[i] for i in argnums]
+
+    return vjp
+
+
+defvjp_argnums(categorical_mean, _categorical_mean_vjp)
 
 
 class Categorical:
@@ -88,69 +228,67 @@ class Categorical:
     A logit of -inf is a probability of 0. Poster: "softmax output".
     """
 
+    discrete = True
+
     def __init__(self, logits):
-        self.params = as_array("logits", logits)
-        if self.params.shape[-1] < 2:
-            raise ValueError(
-                f"logits has shape {self.params.shape}; it needs two categories or more"
-            )
+        self.params = self.logits = reals("logits", logits)
+        if self.shape[-1] < 2:
+            raise ValueError(f"logits has shape {self.shape}; it needs two categories or more")
 
     @classmethod
     def unpack(cls, params):
         """From one array (..., batch, C): what a network puts out."""
         return cls(params)
 
-    @property
-    def shape(self):
-        return shape_of(self.params)
-
-    @property
-    def logits(self):
-        return self.params
+    shape = property(lambda self: shape_of(self.params))  # (..., batch, C)
 
     @property
     def probs(self):
-        weights = np.exp(self.params - np.max(self.params, -1, keepdims=True))
-        return weights / np.sum(weights, -1, keepdims=True)
+        weights = anp.exp(self.params - anp.max(self.params, -1, keepdims=True))
+        return weights / anp.sum(weights, -1, keepdims=True)
 
     def log_prob(self, x):
         """sum_c x_c log softmax(logits)_c; x one-hot (..., batch, C) -> (..., batch), nats."""
-        x = as_array("x", x)
-        check_fit("x", shape_of(x), "the Categorical", self.shape)
-        if not isinstance(x, Box):
-            nets.check_one_hot(x)
-        return nets.categorical_log_prob(x, self.params)
+        return categorical_log_prob(one_hot("x", x, self.shape), self.params)
 
     def expect(self, f, eps=None):
-        """E f(x), x ~ self, exactly: sum_c probs_c f(one-hot c).
+        """E f(x), x ~ self, exactly: sum_c probs_c f(one-hot c). No noise needed.
 
-        f is called once, on all categories: x (C, 1, ..., 1, C) -> (C, ..., batch). No noise
-        needed.
+        f is called once, on all categories: x (C, 1, ..., 1, C) -> (C, ..., batch).
         """
-        categories = self.shape[-1]
-        x = onp.eye(categories, dtype=self.params.dtype)
+        categories, axes = self.shape[-1], len(self.shape)
         # C comes before every axis of the logits and three more, for models that only f has
-        x = x.reshape(categories, *[1] * (self.params.ndim + 2), categories)
-        values = f(x)
-        try:
-            return nets.categorical_mean(self.params, values)
-        except (AttributeError, ValueError):
-            raise ValueError(
-                f"f has values of shape {onp.shape(values)}, which do not fit the Categorical of "
-                f"shape {self.shape}: they must be ({categories}, ..., batch)"
-            ) from None
+        x = np.eye(categories, dtype=self.params.dtype)
+        values = f(x.reshape(categories, *[1] * (axes + 2), categories))
+        if np.ndim(values) < axes or values.shape[0] != categories:
+            wanted = f"({categories}, ..., batch)"
+            raise ValueError(f"f has values of shape {np.shape(values)}; it must be {wanted}")
+        return categorical_mean(self.params, values)
+
+    def table(self, points):
+        """log p_i(point_j): self (..., i, C), one-hot points (..., j, C) -> (..., i, j)."""
+        points = one_hot("x", points)
+        return np.maximum(softmax(self.params)[1], -1e300) @ points.swapaxes(-1, -2)
+
+    def highest(self):
+        """The highest log-probability there can be -> (..., batch)."""
+        return np.zeros(self.shape[:-1])
+
+    def course(self):
+        """What of p changes with the code, in nats -> (..., batch, C)."""
+        return np.maximum(softmax(self.params)[1], -100)
 
 
 def prior_entropy(dim: int = 1) -> float:
     """H(z) = dim/2 log(2 pi e) nats, for z ~ N(0, I) of `dim` dimensions. Poster: H(z)."""
     require("dim", dim, isinstance(dim, INTEGER) and dim >= 1, "an integer >= 1")
-    return 0.5 * dim * (nets.LOG_2PI + 1)
+    return 0.5 * dim * (LOG_2PI + 1)
 
 
-# ------------------------------------------------------------------------------- checks
+# ------------------------------------------------------------------------- checks at the door
 
 
-INTEGER, NUMBER = (int, onp.integer), (int, float, onp.integer, onp.floating)
+INTEGER, NUMBER = (int, np.integer), (int, float, np.integer, np.floating)
 
 
 def is_number(value, kinds=NUMBER):
@@ -164,22 +302,38 @@ def require(name, value, legal, rule):
         raise ValueError(f"{name} is {' '.join(repr(value).split())}; it must be {rule}")
 
 
-def as_array(name, a):
-    """`a` as a float array (..., batch, features), or a ValueError that names it."""
+def reals(name, a, shape=None):
+    """`a` as a float array (..., batch, features), broadcasting with `shape` if that is given.
+
+    ValueError, naming it, for what would give a wrong number: complex, masked, half precision or
+    objects, and (batch,) where (batch, 1) is meant.
+    """
     if not isinstance(a, Box):
+        masked = isinstance(a, np.ma.MaskedArray)
         try:
-            a = onp.asarray(a)
+            a = np.asarray(a)
         except ValueError as error:  # rows of different lengths
             raise ValueError(f"{name} must be an array of numbers: {error}") from None
-        if a.dtype.kind in "biu":
-            a = a.astype(float)
-        if a.dtype.char not in "fd":
-            raise ValueError(
-                f"{name} has dtype {a.dtype}; it must be real numbers, float32 or float64"
-            )
-    if len(shape_of(a)) < 2:
-        raise ValueError(f"{name} has shape {a.shape}; it must be (..., batch, features)")
+        a = a.astype(float) if a.dtype.kind in "biu" else a
+        if masked or a.dtype.char not in "fd":
+            kind = "a mask" if masked else f"dtype {a.dtype}"
+            raise ValueError(f"{name} has {kind}; it must be plain float32 or float64")
+    own = shape_of(a)
+    if len(own) < 2:
+        raise ValueError(f"{name} has shape {own}; it must be (..., batch, features)")
+    if shape is not None and own != shape:
+        check_fit(name, own, shape)
     return a
+
+
+def one_hot(name, x, shape=None):
+    """`reals`, and in each row of x (..., categories) a one and zeros."""
+    x = reals(name, x, shape)
+    if isinstance(x, Box):
+        return x
+    if not (((x == 0) | (x == 1)).all() and (x @ np.ones(x.shape[-1], x.dtype) == 1).all()):
+        raise ValueError(f"{name} of shape {x.shape} is not one-hot: a one and zeros in a row")
+    return x
 
 
 def shape_of(a):
@@ -187,40 +341,9 @@ def shape_of(a):
     return getval(a).shape
 
 
-def check_fit(name, shape, other_name, other, number=False):
-    """Raise unless the last two axes agree, so that (batch,) never meets (batch, 1) unnoticed.
-
-    A batch of one fits any batch: one distribution for many points, or one point under many.
-    number: (..., 1, 1) fits any features, too.
-    """
-    if shape == other:
-        return
-    try:
-        onp.broadcast_shapes(shape, other)
-        fits = shape[-1] == other[-1] or (number and shape[-2:] == (1, 1))
-    except ValueError:
-        fits = False
-    if not fits:
-        raise ValueError(
-            f"{name} has shape {shape}, which does not fit {other_name} of shape {other}: the last "
-            f"axis, features, must be the same, and those before it must broadcast"
-        )
-
-
-def finite(name, a):
-    """`a` as a float64 array with numbers in it, all finite, or a ValueError that names it."""
-    a = as_array(name, a).astype(float)
-    if not a.size or not onp.isfinite(a).all():
-        raise ValueError(f"{name} has shape {a.shape}; it must not be empty, and finite everywhere")
-    return a
-
-
-def returned(name, function, argument, value, kinds=(Gaussian, Categorical)):
-    """function(value), or a TypeError if that is not a distribution."""
-    if not callable(function):
-        raise TypeError(f"{name} is a {type(function).__name__}; it must be a function")
-    p = function(value)
-    if not isinstance(p, kinds):
-        wanted = "mae.Gaussian" if kinds is Gaussian else "mae.Gaussian or mae.Categorical"
-        raise TypeError(f"{name}({argument}) returned {type(p).__name__}; it must return {wanted}")
-    return p
+def check_fit(name, own, other):
+    """ValueError unless the last axes agree and those before them broadcast."""
+    before = zip(own[-2::-1], other[-2::-1])
+    if own[-1] != other[-1] or any(m != n and 1 not in (m, n) for m, n in before):
+        rule = "features must be as many, and the axes before them must broadcast"
+        raise ValueError(f"{name} has shape {own}, which does not fit {other}: {rule}")

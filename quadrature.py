@@ -5,11 +5,22 @@ where the panels of the integrals have to end, and the integral itself.
 """
 
 import math
+from collections import Counter
 
 import numpy as np
 
 import nets
-from distributions import Gaussian, finite, is_number, prior_entropy, require, returned
+from distributions import LOG_2PI, NUMBER, prior_entropy, reals
+
+STEPS = 32  # of a panel: its 33 points contain the 17 of twice the step
+FAR = 40.0  # nats below the peak, where e^-40 = 4e-18 cannot change a sum of doubles
+NEGLIGIBLE = -70.0  # log p(x) below which x does not matter for an average over x
+ROWS = 64  # values of x integrated together
+MOST_POINTS = 2**28  # of an integral, some ten seconds
+MOST_NUMBERS = 2**20  # in memory at a time, as one table of log p(x|z)
+GRID = np.linspace(-9, 9, 3601)[:, None]  # codes at which a decoder is looked at
+FAR_CODES = np.array([-100.0, -50, -20, -12, 12, 20, 50, 100])[:, None]
+LIMIT = "exact values are for one-dimensional codes; with more, average sampled bounds over draws"
 
 
 class QuadratureError(ValueError):
@@ -25,9 +36,8 @@ def exact_log_likelihood(decoder, x, tol=1e-8, with_error=False):
     Like all exact values: for a one-dimensional code (else ValueError), to an absolute error of tol
     (else QuadratureError); with_error=True returns (value, estimated error). Poster: log p(x).
     """
-    nothing = lambda x: lambda z, log_p_x: ()
-    log_p, _, error = posterior_means(_of_codes(decoder, tol), finite("x", x), nothing, tol)
-    return _checked("exact_log_likelihood", log_p, error[0], tol, with_error)
+    log_px, _, error = Codes(decoder, tol).posterior_means(_finite(x), means=False)
+    return _checked("exact_log_likelihood", log_px, error[0], tol, with_error)
 
 
 def exact_mutual_information(decoder, tol=1e-8, with_error=False):
@@ -35,32 +45,24 @@ def exact_mutual_information(decoder, tol=1e-8, with_error=False):
 
     For a Gaussian x of one feature or a categorical x. Poster: "subject to I(z, x) = M".
     """
-    (log_p, log_p_x), error = joint_means(
-        _of_codes(decoder, tol), lambda x: lambda z, log_p_x: (log_p_x,), tol
-    )
-    return _checked("exact_mutual_information", log_p_x - log_p, error, tol, with_error)
+    (log_px, log_px_given_z), error = joint_means(decoder, tol)
+    return _checked("exact_mutual_information", log_px_given_z - log_px, error, tol, with_error)
 
 
 def exact_infomax_bound(decoder, auxiliary, tol=1e-8, with_error=False):
     """H(z) + E_{z, x ~ p} log r(z|x) <= I_p(z, x) -> (...), nats.
 
-    The mean of `infomax_bound` over z; I_p - bound = E_x KL[p(z|x) || r(z|x)]. Poster: the
-    infomax bound.
+    The poster's infomax bound: `infomax_bound` averaged over z. I_p - bound = E_x KL[p(z|x) || r].
     """
     (_, bound), error = exact_information_and_bound(decoder, auxiliary, tol, with_error=True)
-    return _checked("exact_infomax_bound", bound, error, tol, with_error)
+    return (bound, error) if with_error else bound
 
 
 def exact_information_and_bound(decoder, auxiliary, tol=1e-8, with_error=False):
     """(I_p(z, x), infomax bound) -> (2, ...), nats: both from one quadrature, for half the time."""
     r = lambda x: _code("auxiliary", auxiliary, x, tol)
-
-    def log_p_and_r(x):
-        r_of_x = r(x)
-        return lambda z, log_p_x: (log_p_x, log_prob_table(r_of_x, z))
-
-    (log_p, log_p_x, log_r), error = joint_means(_of_codes(decoder, tol), log_p_and_r, tol, r)
-    both = np.stack([log_p_x - log_p, prior_entropy() + log_r])
+    (log_px, log_px_given_z, log_r), error = joint_means(decoder, tol, r)
+    both = np.stack([log_px_given_z - log_px, prior_entropy() + log_r])
     return _checked("exact_information_and_bound", both, error, tol, with_error)
 
 
@@ -69,12 +71,12 @@ def exact_elbo(encoder, decoder, x, tol=1e-8, with_error=False):
 
     The mean of `elbo` over eps; log p(x) - ELBO = KL[q(z|x) || p(z|x)]. Poster: ELBO.
     """
-    x = finite("x", x)
+    x = _finite(x)
     q = _code("encoder", encoder, x, tol)
-    decoder = _of_codes(decoder, tol)
-    log_p_x = lambda z, log_q: (log_prob_table(decoder(z), x).swapaxes(-1, -2),)
-    (log_p,), error = code_means(q, log_p_x, tol, decoder)
-    return _checked("exact_elbo", log_p - q.kl(), error, tol, with_error)
+    codes = Codes(decoder, tol)
+    log_px_given_z = lambda z, log_q: codes.log_px_given_z(x, z)
+    reconstruction, error = code_mean(q, log_px_given_z, tol, codes.turns)
+    return _checked("exact_elbo", reconstruction - q.kl(), error, tol, with_error)
 
 
 def exact_encoder_information(encoder, x, tol=1e-8, with_error=False):
@@ -82,65 +84,39 @@ def exact_encoder_information(encoder, x, tol=1e-8, with_error=False):
 
     At most log(rows). The information of the encoder's joint, not of the model's (`I_p`).
     """
-
-    def log_ratio(z, log_q):  # (..., x, z)
-        log_mean = np.logaddexp.reduce(log_q, -2, keepdims=True) - math.log(log_q.shape[-2])
-        return (log_q - log_mean,)
-
-    (kl,), error = code_means(_code("encoder", encoder, finite("x", x), tol), log_ratio, tol)
-    information, error = np.mean(kl, -1), np.mean(error, -1)
-    return _checked("exact_encoder_information", information, error, tol, with_error)
+    q = _code("encoder", encoder, _finite(x), tol)
+    log_sum = lambda log_q: np.logaddexp.reduce(log_q, -2, keepdims=True)  # of (..., x, z), over x
+    log_ratio = lambda z, log_q: log_q - (log_sum(log_q) - math.log(q.shape[-2]))
+    kl, error = code_mean(q, log_ratio, tol)
+    return _checked("exact_encoder_information", kl.mean(-1), error.mean(-1), tol, with_error)
 
 
-def _of_codes(decoder, tol):
-    """The decoder as the quadratures call it, on one-dimensional codes; checked."""
-    _check_tol(tol)
-
-    def checked(z):
-        try:
-            return _in_double("decoder", returned("decoder", decoder, "z", z), z, tol)
-        except (ValueError, IndexError) as error:
-            if isinstance(error, QuadratureError):
-                raise
-            raise ValueError(
-                f"the decoder does not take codes of shape {z.shape}: {error}. Exact values are "
-                f"for one-dimensional codes; with more, average the sampled bounds over draws"
-            ) from error
-
-    return checked
-
-
-def _check_tol(tol):
-    require("tol", tol, is_number(tol) and tol > 0, "a finite number > 0")
+def _finite(x):
+    x = reals("x", x).astype(float)
+    if not x.size or not np.isfinite(x).all():
+        raise ValueError(f"x has shape {x.shape}; it must not be empty, and finite everywhere")
+    return x
 
 
 def _code(name, function, x, tol):
-    _check_tol(tol)
-    p = _in_double(name, returned(name, function, "x", x, Gaussian), x, tol)
-    if p.shape[-1] != 1:
-        raise ValueError(
-            f"the {name}'s code has {p.shape[-1]} dimensions; exact values are for one-dimensional "
-            f"codes; with more, average the sampled bounds over draws"
-        )
-    if not np.isfinite(p.params).all():
+    """q(z|x) or r(z|x), for quadrature."""
+    q = _in_double(name, function(x), x, tol)
+    if q.shape[-1] != 1:
+        raise ValueError(f"the {name}'s code has {q.shape[-1]} dimensions; {LIMIT}")
+    if not np.isfinite(q.params).all():
         raise QuadratureError(f"the {name} returns values that are not finite")
-    return p
+    return q
 
 
 def _in_double(name, p, points, tol):
     """p in float64, with one distribution for each point (a callable may return one for all)."""
+    *models, batch, width = p.params.shape
+    n = points.shape[-2]
     if p.params.dtype == np.float32 and tol < 1e-5:
-        raise QuadratureError(
-            f"the {name} computes in single precision, whose rounding is no function to {tol:.0e}: "
-            f"let it compute in double precision, or ask for tol=1e-5"
-        )
-    shape = (*p.shape[:-2], points.shape[-2], p.params.shape[-1])
-    if p.shape[-2] not in (1, shape[-2]):
-        raise ValueError(
-            f"the {name} returned a distribution of shape {p.shape} for {shape[-2]} points: the "
-            f"batch, the axis before the last, must be the same, or one"
-        )
-    return p.unpack(np.broadcast_to(p.params, shape).astype(float))
+        raise QuadratureError(f"the {name} is single precision; tol={tol:.0e} < 1e-5 needs double")
+    if batch not in (1, n):
+        raise ValueError(f"the {name} returned {batch} distributions for {n} points, not {n} or 1")
+    return p.unpack(np.broadcast_to(p.params, (*models, n, width)).astype(float))
 
 
 def _checked(name, value, error, tol, with_error):
@@ -150,127 +126,113 @@ def _checked(name, value, error, tol, with_error):
     return (value, error) if with_error else value
 
 
-FAR = 40.0  # nats below the peak, where e^-40 = 4e-18 cannot change a sum of doubles
-_BLOCK = 64  # rows (values of x) integrated together
-_BUDGET = 2**28  # points, some ten seconds
-_CODES = np.linspace(-9, 9, 3601)[:, None]
-_FAR_CODES = np.array([-100.0, -50, -20, -12, 12, 20, 50, 100])[:, None]
-
 # ----------------------------------------------------------------- averages over codes and data
 
 
-def joint_means(decoder, values, tol, auxiliary=None):
-    """Means over z, x ~ p of log p(x) and of the values (see `posterior_means`); their error."""
+class Codes:
+    """A decoder of codes z ~ N(0, 1), and what a look at it on a grid of codes tells.
 
-    def given(x):  # log p(x), and as functions of x alone: log p(x), E_{z|x} values, their error
-        log_p, means, error = posterior_means(decoder, x, values, tol, survey, -70.0, budget)
-        return log_p, (log_p, *means, error.sum(0))
-
-    survey, budget = _survey(decoder), [_BUDGET]
-    p = survey[0]
-    if hasattr(p, "logits"):
-        log_p, values_of_x = given(np.eye(p.shape[-1]))
-        *means, error = (np.sum(np.exp(log_p) * value, -1) for value in values_of_x)
-        return means, error
-    if p.shape[-1] != 1:
-        raise ValueError(
-            f"the decoder's x has {p.shape[-1]} features; an exact average over a Gaussian x needs "
-            f"one (log p(x), the ELBO and the sampled bounds have no such limit)"
-        )
-    ends = data_edges(p.mean, np.exp(0.5 * p.log_var))
-    x = np.linspace(ends[0], ends[-1], len(_CODES))[:, None]
-    turns = x[sharp_turns(_course(auxiliary(x)))[1], 0] if auxiliary else []
-    for most in (
-        50,
-        len(ends),
-    ):  # few panels first: whether they skipped a peak, the mass will tell
-        edges = np.unique([*ends[:: 1 + len(ends) // most], ends[-1], *turns])
-        log_mass, (*means, inner), (_, *errors) = integrate(given, edges, tol)
-        missed = np.abs(np.expm1(log_mass))  # p(x) has mass 1: this much of it was not seen
-        if np.max(missed) < tol:
-            break
-    return means, inner + sum(errors) + missed * (1 + sum(np.abs(mean) for mean in means))
-
-
-@np.errstate(over="ignore", invalid="ignore")  # what overflows is refused
-def posterior_means(decoder, x, values, tol, survey=None, negligible=-np.inf, budget=None):
-    """log p(x) (..., batch), the means of some values over p(z|x), the errors of all these.
-
-    values(x), for a block of rows x, is a function of codes z (points, 1) and of log p(x|z)
-    (..., x, z); it returns a tuple of arrays like the latter. survey: that of the decoder, if
-    known. Where log p(x) < negligible the errors are those of p(x) relative to exp(negligible).
+    turns: codes where panels must end; highest: bounds log p(x|z); survey: p(x|z) at some codes.
     """
-    _, highest, turns = survey or _survey(decoder)
-    blocks = []
-    for rows in range(0, x.shape[-2], _BLOCK):  # neighbours in x share their panels
-        block = x[..., rows : rows + _BLOCK, :]
-        value = values(block)
 
+    @np.errstate(over="ignore", invalid="ignore")  # what is not finite is refused
+    def __init__(self, decoder, tol, negligible=-np.inf, spent=None):
+        nets.recycle_memory()
+        self.decoder, self.tol, self.negligible, self.spent = decoder, tol, negligible, spent
+        p, far = self.given(GRID), self.given(FAR_CODES)
+        course = p.course()
+        # a logit of -inf is legal, and finite in the course
+        if not (np.isfinite(p.params).all() or np.isfinite(course).all()):
+            raise QuadratureError("the decoder returns values that are not finite")
+        self.highest = max(np.max(q.highest()) for q in (p, far))
+        points, ends = sharp_turns(course)
+        self.turns = GRID[ends, 0]
+        chosen = np.union1d(np.arange(0, len(GRID), 12), points)
+        self.survey = p.unpack(p.params[..., chosen, :])
+
+    def given(self, z):  # p(x|z)
+        try:
+            p = self.decoder(z)
+        except (ValueError, IndexError) as error:
+            raise ValueError(
+                f"the decoder does not take codes of shape {z.shape}: {error}; {LIMIT}"
+            ) from error
+        return _in_double("decoder", p, z, self.tol)
+
+    def log_px_given_z(self, x, z):  # (..., x, z)
+        return self.given(z).table(x).swapaxes(-1, -2)
+
+    @np.errstate(over="ignore", invalid="ignore")  # what overflows is refused
+    def posterior_means(self, x, auxiliary=None, means=True):
+        """log p(x); means over p(z|x) of log p(x|z) and log r(z|x), if wanted; errors of all."""
+        starts = range(0, x.shape[-2], ROWS)  # neighbours in x share their panels
+        blocks = [x[..., start : start + ROWS, :] for start in starts]
+        results = [self._of_block(x, auxiliary and auxiliary(x), means) for x in blocks]
+        return [np.concatenate(parts, -1) for parts in zip(*results)]
+
+    def _of_block(self, x, r, means):  # posterior_means, with r = r(z|x) or None
         def integrand(z):
-            log_p_x = log_prob_table(decoder(z), block).swapaxes(-1, -2)  # (..., x, z)
-            return log_p_x - 0.5 * (z[:, 0] ** 2 + nets.LOG_2PI), value(z, log_p_x)
+            log_px_given_z = self.log_px_given_z(x, z)
+            values = (log_px_given_z, r.table(z)) if r else (log_px_given_z,)
+            return log_px_given_z - 0.5 * (z[:, 0] ** 2 + LOG_2PI), values if means else ()
 
         # beyond this reach even the highest log p(x|z) leaves the integrand e^-FAR below its peak
-        peak = max(np.min(np.max(integrand(_CODES[::100])[0], -1)), negligible)
-        reach = np.sqrt(2 * max(FAR + highest - peak, 0))
-        edges = code_edges(reach, turns)
+        peak = max(np.min(np.max(integrand(GRID[::100])[0], -1)), self.negligible)
+        reach = np.sqrt(2 * max(FAR + self.highest - peak, 0))
+        edges = code_edges(reach, self.turns)
         if not np.all(integrand(edges[[0, -1], None])[0] <= peak - FAR):
             raise QuadratureError(f"the decoder's density grows beyond codes of {edges[-1]:.1e}")
-        blocks.append(integrate(integrand, edges, tol, negligible, budget))
-    return [np.concatenate(parts, -1) for parts in zip(*blocks)]
+        return integrate(integrand, edges, self.tol, self.negligible, self.spent)
 
 
-def code_means(q, values, tol, decoder=None):
-    """Means (..., batch) of values(z, log q(z|x)) over z ~ q(z|x), and their error.
+def joint_means(decoder, tol, auxiliary=None):
+    """Means over z, x ~ p of log p(x), log p(x|z) and log r(z|x), if wanted; their error."""
+    codes = Codes(decoder, tol, NEGLIGIBLE, Counter())
+    p = codes.survey
 
-    decoder: what the values depend on, if on one.
-    """
+    def given_x(x):  # log p(x), and as functions of x alone: log p(x), the other means, their error
+        log_px, means, errors = codes.posterior_means(x, auxiliary)
+        return log_px, (log_px, *means, errors.sum(0))
+
+    if p.discrete:
+        log_px, values = given_x(np.eye(p.shape[-1]))
+        if not np.all(np.abs(np.exp(log_px).sum(-1) - 1) <= tol):
+            raise QuadratureError("the decoder's x is discrete; it must be one-hot, with mass 1")
+        *means, error = (np.sum(np.exp(log_px) * value, -1) for value in values)
+        return means, error
+    if p.shape[-1] != 1:
+        raise ValueError(f"the decoder's x has {p.shape[-1]} features; averages over x need one")
+    ends, turns = data_edges(p.mean, np.exp(0.5 * p.log_var)), []
+    if auxiliary:
+        x = np.linspace(ends[0], ends[-1], len(GRID))[:, None]
+        turns = x[sharp_turns(auxiliary(x).course())[1], 0]
+    edges = lambda every: np.unique([*ends[::every], ends[-1], *turns])
+    means, error, missed = density_means(given_x, edges(1 + len(ends) // 50), tol)
+    if not np.max(missed) < tol:  # so few panels skipped a peak of p(x)
+        means, error, missed = density_means(given_x, edges(2), tol)
+    *means, inner = means
+    return means, inner + error + missed * (1 + sum(np.abs(mean) for mean in means))
+
+
+def code_mean(q, value, tol, turns=()):
+    """Mean (..., batch) of value(z, log q(z|x)) over z ~ q(z|x), and its error."""
 
     def integrand(z):
-        log_q = log_prob_table(q, z)  # (..., x, z)
-        return log_q, values(z, log_q)
+        log_q = q.table(z)  # (..., x, z)
+        return log_q, (value(z, log_q),)
 
     reach = np.max(np.abs(q.mean) + 10 * np.exp(0.5 * q.log_var))
-    turns = _survey(decoder)[2] if decoder else []
-    log_mass, means, (_, *errors) = integrate(integrand, code_edges(reach, turns), tol)
-    missed = np.abs(np.expm1(log_mass))  # q(z|x) has mass 1
-    return means, sum(errors) + missed * (1 + sum(np.abs(mean) for mean in means))
+    (mean,), error, missed = density_means(integrand, code_edges(reach, turns), tol)
+    return mean, error + missed * (1 + np.abs(mean))
 
 
-def log_prob_table(p, points):
-    """log p_i(point_j): p (..., i, features), points (..., j, features) -> (..., i, j)."""
-    if hasattr(p, "logits"):  # one-hot points choose among the logarithms
-        nets.check_one_hot(points)
-        return np.maximum(nets.softmax(p.logits)[1], -1e300) @ points.swapaxes(-1, -2)
-    log_prob = p.unpack(p.params[..., :, None, :]).log_prob(points[..., None, :, :])
-    return np.maximum(log_prob, -1e300)  # log 0 as a number: 0 log 0 = 0
+def density_means(integrand, edges, tol):
+    """Means under a density, the sum of their errors, how much of its mass, 1, was missed."""
+    log_mass, means, (_, *errors) = integrate(integrand, edges, tol)
+    return means, sum(errors), np.abs(np.expm1(log_mass))
 
 
 # ------------------------------------------------------------------ where the panels have to end
-
-
-@np.errstate(over="ignore", invalid="ignore")  # what is not finite is refused
-def _survey(decoder):
-    """p(x|z) at a choice of codes, the highest log p(x|z), the codes at which panels must end."""
-    p, far = decoder(_CODES), decoder(_FAR_CODES)
-    if not np.isfinite(p.params if hasattr(p, "mean") else p.probs).all():
-        raise QuadratureError("the decoder returns values that are not finite")
-    if hasattr(p, "mean"):
-        highest = max(np.max(-0.5 * (nets.LOG_2PI + q.log_var).sum(-1)) for q in (p, far))
-    else:
-        highest = 0.0
-    turns, ends = sharp_turns(_course(p))
-    chosen = np.union1d(np.arange(0, len(_CODES), 12), turns)
-    return p.unpack(p.params[..., chosen, :]), highest, _CODES[ends, 0]
-
-
-def _course(p):
-    """p at the points of a grid, in units of standard deviations and nats; (points, values)."""
-    if hasattr(p, "mean"):
-        course = np.concatenate([p.mean * np.exp(-0.5 * p.log_var), p.log_var], -1)
-    else:
-        course = np.maximum(nets.softmax(p.logits)[1], -100)
-    return np.moveaxis(course, -2, 0).reshape(p.shape[-2], -1)
 
 
 def code_edges(reach, turns):
@@ -292,21 +254,22 @@ def data_edges(mean, width):
     widths = np.concatenate([width, width, width, high - low + 0 * even])
     order = np.argsort(ends)
     ends, widths, longest = ends[order], widths[order], even[1] - even[0]
-    chosen, last = [ends[0]], widths[0]
-    for end, width in zip(ends, widths):  # a panel's 33 points stand at most 1.6 widths apart
-        if end - chosen[-1] >= min(32 * width, 32 * last, longest):
+    chosen, chosen_width = [ends[0]], widths[0]
+    for end, width in zip(ends, widths):  # a panel's points stand at most 1.6 widths apart
+        if end - chosen[-1] >= min(STEPS * width, STEPS * chosen_width, longest):
             chosen.append(end)
-            last = width
+            chosen_width = width
     chosen[-1] = ends[-1]
     return chosen
 
 
 def sharp_turns(course):
-    """Where a function sampled on a fine grid, (points, values), bends sharply against its slopes.
+    """Where a function on a fine grid, (..., points, values), turns within two grid steps.
 
-    Such a bend within two steps of the grid is too short for the points of a panel to be sure to
-    meet it: a panel must end there. -> indices of these points, and of the ends of their stretches.
+    The 33 points of a panel could miss it, so a panel must end there. -> indices of the points that
+    turn, and of the ends of their stretches.
     """
+    course = np.moveaxis(course, -2, 0).reshape(course.shape[-2], -1)
     slope = np.abs(np.diff(course, axis=0))
     nearby = np.pad(slope, [(8, 7), (0, 0)])
     for shift in (1, 2, 4, 8):  # the highest of 16 neighbours, by doubling
@@ -316,12 +279,11 @@ def sharp_turns(course):
     return np.flatnonzero(sharp) + 1, np.flatnonzero(np.diff(sharp, prepend=False, append=False))
 
 
-# --------------------------------------------------------------- adaptive Clenshaw-Curtis
-# quadrature
+# ------------------------------------------------- the integral: adaptive Clenshaw-Curtis rules
 
 
 def _clenshaw_curtis(n):
-    """n + 1 points in [-1, 1] and their weights."""
+    """n + 1 points in [-1, 1] and their weights, for even n: Waldvogel (2006), BIT 46."""
     k, j = np.arange(n + 1), np.arange(1, n // 2 + 1)
     b = np.where(j == n // 2, 1, 2) / (4 * j**2 - 1)
     weights = (2 - 2 * np.cos(2 * np.pi * np.outer(k, j) / n) @ b) / n
@@ -329,65 +291,73 @@ def _clenshaw_curtis(n):
     return -np.cos(np.pi * k / n), weights
 
 
-_POINTS, _FINE = _clenshaw_curtis(32)
-_RULE = np.stack([_FINE, _FINE], -1)  # (point, (sum, sum - sum of twice the step))
-_RULE[::2, 1] -= _clenshaw_curtis(16)[1]
+POINTS, _FINE = _clenshaw_curtis(STEPS)
+RULE = np.stack([_FINE, _FINE], -1)  # (point, (sum, sum - sum of twice the step))
+RULE[::2, 1] -= _clenshaw_curtis(STEPS // 2)[1]
 
 
-@np.errstate(over="ignore", invalid="ignore")  # what overflows ends as an error too large
-def integrate(integrand, edges, tol, negligible=-np.inf, budget=None):
+def integrate(integrand, edges, tol, negligible=-np.inf, spent=None):
     """log integral w dt and the means of some values under w: (log w, values) = integrand(t).
 
     t (points, 1) -> log w (..., points), values a tuple of such arrays; the first panels lie
     between the edges -> log mass (...), means (values, ...), and their errors (1 + values, ...),
-    the log mass's first. QuadratureError if it takes too many points.
-
-    The 33 points of a panel contain the 17 of twice the step; the difference of the two sums is the
-    error. A panel is halved until that is small AND nothing can hide between its points: where log
-    w varies by tens of nats, a peak may stand between two points that both look negligible. Sums
-    are over log w, so that a mass of e^-1000 is as good as any. log mass < negligible is resolved
-    relative to e^negligible only. budget: [points still allowed], shared by integrals of integrals.
+    the log mass's first. A panel is halved until its error is small AND nothing can hide between
+    its points. Sums are over log w: a mass of e^-1000 is as good as any, but for one < negligible
+    errors are relative to e^negligible. spent: points so far, shared by integrals in integrals.
     """
-    budget = budget or [_BUDGET]
-    edges = np.asarray(edges, float)
-    todo = np.stack([edges[:-1], edges[1:]])  # panels: lower and upper ends
+    if not isinstance(tol, NUMBER) or isinstance(tol, bool) or not 0 < tol < math.inf:
+        raise ValueError(f"tol is {tol!r}; it must be a finite number > 0")
+    spent = Counter() if spent is None else spent
+    todo = np.array([edges[:-1], edges[1:]], float)  # panels: lower and upper ends
     shortest = 1e-13 * (edges[-1] - edges[0])
-    scale, sums, errors, evaluated, room = -np.inf, 0.0, 0.0, 0, 1024
-    while todo.size:
-        (low, high), todo = todo[:, :room], todo[:, room:]
-        points = ((low + high)[:, None] + (high - low)[:, None] * _POINTS) / 2
-        log_w, values = integrand(points.reshape(-1, 1))
-        lead = np.broadcast_shapes(log_w.shape, *(v.shape for v in values))[:-1]
-        log_w, *values = (  # (..., panel, point)
-            np.broadcast_to(a, (*lead, points.size)).reshape(*lead, *points.shape)
-            for a in (log_w, *values)
-        )
-        top, bottom = log_w.max(-1), log_w.min(-1)
-        # all sums are kept relative to e^scale, the highest point so far
-        old, scale = scale, np.maximum(scale, top.max(-1))
-        sums, errors = sums * np.exp(old - scale), errors * np.exp(old - scale)
-        w = np.exp(log_w - scale[..., None, None])
-        parts = np.stack([w @ _RULE, *((w * v) @ _RULE for v in values)])
-        parts *= (high - low)[:, None] / 2  # (1 + values, ..., panel, 2)
-        part, error = parts[..., 0], np.abs(parts[..., 1])
-        # what rounding leaves of a sum, and of an exponent that is large itself
-        rounding = (4e-15 + 1e-15 * np.abs(top)) * np.abs(part)
-        total = (sums[0] if evaluated else 0) + part[0].sum(-1)
-        total = total + np.exp(np.minimum(negligible - scale, 700))
-        unresolved = (error > tol / 64 * total[..., None] + rounding).any(0)
-        unresolved |= (top - bottom > 60) & (2 * top - bottom > scale[..., None] - FAR)
-        split = unresolved.any(tuple(range(unresolved.ndim - 1))) & (high - low > shortest)
-        sums = sums + part[..., ~split].sum(-1)
-        errors = errors + np.maximum(error, rounding)[..., ~split].sum(-1)
-        middle = (low + high)[split] / 2
-        low, high = np.append(low[split], middle), np.append(middle, high[split])
-        todo = np.concatenate([todo, [low, high]], -1)
-        evaluated += w.size
-        budget[0] -= w.size
-        room = max(1, 2**20 * points.size // (33 * w.size))  # keeps w at 2^20 doubles
-        if budget[0] < 0:
-            raise QuadratureError(f"tol={tol:.1e} is out of reach of {_BUDGET} points")
-    mass = np.maximum(sums[0], 1e-300)
-    means = sums[1:] / mass
-    errors[1:] += np.abs(means) * errors[0]
-    return scale + np.log(mass), means, np.where(sums[0] > 0, errors / mass, 1e300)
+    scale, sums, errors, room = -np.inf, np.zeros(1), np.zeros(1), 1024
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows ends as an error too large
+        while todo.size:
+            (low, high), todo = todo[:, :room], todo[:, room:]
+            log_w, *values = at_points(integrand, low, high)
+            top, bottom = log_w.max(-1), log_w.min(-1)
+            # all sums are kept relative to e^scale, the highest point so far
+            old, scale = scale, np.maximum(scale, top.max(-1))
+            sums, errors = sums * np.exp(old - scale), errors * np.exp(old - scale)
+            part, error = panel_sums(log_w, values, scale, high - low)
+            # what rounding leaves of a sum, and of an exponent that is large itself
+            rounding = (4e-15 + 1e-15 * np.abs(top)) * np.abs(part)
+            total = sums[0] + part[0].sum(-1) + np.exp(np.minimum(negligible - scale, 700))
+            unresolved = (error > tol / 64 * total[..., None] + rounding).any(0)
+            unresolved |= may_hide(top, bottom, scale)
+            split = unresolved.any(tuple(range(unresolved.ndim - 1))) & (high - low > shortest)
+            sums = sums + part[..., ~split].sum(-1)
+            errors = errors + np.maximum(error, rounding)[..., ~split].sum(-1)
+            low, high, middle = low[split], high[split], (low + high)[split] / 2
+            halves = [np.append(low, middle), np.append(middle, high)]
+            todo = np.concatenate([todo, halves], -1)
+            spent["points"] += log_w.size
+            if spent["points"] > MOST_POINTS:
+                raise QuadratureError(f"tol={tol:.1e} is out of reach of {MOST_POINTS} points")
+            room = max(1, MOST_NUMBERS // (len(POINTS) * scale.size))
+        mass = np.maximum(sums[0], 1e-300)
+        means = sums[1:] / mass
+        errors[1:] += np.abs(means) * errors[0]
+        return scale + np.log(mass), means, np.where(sums[0] > 0, errors / mass, 1e300)
+
+
+def at_points(integrand, low, high):
+    """log w and each of the values at the points of the panels, (..., panel, point)."""
+    points = ((low + high)[:, None] + (high - low)[:, None] * POINTS) / 2
+    log_w, values = integrand(points.reshape(-1, 1))
+    lead = np.broadcast_shapes(log_w.shape, *(v.shape for v in values))[:-1]
+    every = (np.broadcast_to(a, (*lead, points.size)) for a in (log_w, *values))
+    return [a.reshape(*lead, *points.shape) for a in every]
+
+
+def panel_sums(log_w, values, scale, length):
+    """Integrals of w and w * value over each panel, and their errors; (1 + values, ..., panel)."""
+    w = np.exp(log_w - scale[..., None, None])
+    sums = np.stack([w @ RULE, *((w * v) @ RULE for v in values)])
+    sums *= length[:, None] / 2
+    return sums[..., 0], np.abs(sums[..., 1])
+
+
+def may_hide(top, bottom, scale):
+    """A peak may stand between two points: log w varies by tens of nats, and more would matter."""
+    return (top - bottom > 60) & (2 * top - bottom > scale[..., None] - FAR)

@@ -52,7 +52,6 @@ def means(problem):
     return mean_elbo, mean_bound
 
 
-@cache
 def values(problem):
     a, networks = given(problem)
     decoder, encoder, auxiliary = networks(a)
@@ -77,21 +76,20 @@ def values(problem):
     return found
 
 
-@cache
 def objectives(problem):
     inputs = GOLDEN["problems"][problem]["given"]
     mean_elbo, mean_bound = (mean(given(problem)[0]) for mean in means(problem))
-    found = {}
-    for name in ("penalty", "lagrangian"):
-        found[name] = {}
-        for side, target in inputs["target"].items():
-            term, slope = mae.METHODS[name](target - mean_bound, inputs["multiplier"][side])
-            parts = {"term": term, "slope": slope, "objective": mean_elbo + term}
-            found[name][side] = parts
-    return found
+
+    def parts(constraint, side):
+        gap = inputs["target"][side] - mean_bound
+        term, slope = constraint(gap, inputs["multiplier"][side])
+        return {"term": term, "slope": slope, "objective": mean_elbo + term}
+
+    constraints = {"penalty": mae.penalty, "lagrangian": mae.lagrangian}
+    sides = inputs["target"]
+    return {name: {side: parts(f, side) for side in sides} for name, f in constraints.items()}
 
 
-@cache
 def gradients(problem):
     elbo, bound = (grad(mean)(given(problem)[0]) for mean in means(problem))
     constrained = {
@@ -150,19 +148,19 @@ CASES = [
 
 
 @pytest.mark.parametrize("problem, group, path", CASES)
-def test_golden(problem, group, path):
+def test_the_project_computes_the_golden_numbers(problem, group, path):
     compute, tol = GROUPS[group]
     expected = at(GOLDEN["problems"][problem][group], path)
     check(at(compute(problem), path), expected, rtol=tol, atol=tol)
 
 
 @pytest.mark.parametrize("dim", [1, 2, 3])
-def test_prior_entropy(dim):
+def test_the_entropy_of_the_prior_is_golden(dim):
     check(mae.prior_entropy(dim), GOLDEN["prior_entropy"][dim - 1], rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("name", ["step", "m", "v", "weights"])
-def test_adam(name):
+def test_adam_takes_the_golden_steps(name):
     golden = GOLDEN["adam"]
     state = {"weights": np.array(golden["start"]), "m": 0.0, "v": 0.0}
     for t, gradient in enumerate(np.array(golden["gradients"]), 1):
@@ -179,14 +177,14 @@ def script():
     return module
 
 
-def test_file_begins_as_its_script_writes_it(script):
+def test_the_file_begins_as_its_script_writes_it(script):
     stored = {key: value for key, value in GOLDEN.items() if key != "problems"}
     assert script.head() == stored
     assert script.PROBLEMS.keys() == GOLDEN["problems"].keys()
 
 
 @pytest.mark.parametrize("problem", GOLDEN["problems"])
-def test_file_is_what_its_script_computes(script, problem):
+def test_the_file_is_what_its_script_computes(script, problem):
     stored = {key: v for key, v in GOLDEN["problems"][problem].items() if key != "exact"}
     assert script.problem(script.PROBLEMS[problem], integrals=False) == stored
 

@@ -1,12 +1,21 @@
 """What the tests compare with: plain formulas and fine sums that share no code with the project."""
 
 import math
+from decimal import Decimal, getcontext
 
 import numpy as np
 
 import mae
 
 LOG_2PI = math.log(2 * math.pi)
+getcontext().prec = 50
+DECIMAL_LOG_2PI = (2 * Decimal("3.14159265358979323846264338327950288419716939937511")).ln()
+
+
+def probabilities(logits):
+    """softmax(logits) to 50 digits: decimals have no overflow at e^(10^6)."""
+    weights = [Decimal(float(a)).exp() if a > -math.inf else Decimal(0) for a in logits]
+    return [weight / sum(weights) for weight in weights]
 
 
 def log_normal(x, mean, log_var):
@@ -72,3 +81,68 @@ def random_network(rng, hidden, steepness, log_var):
         return mae.Gaussian(mean[..., None], log_var + np.tanh(spread[..., None]))
 
     return decoder
+
+
+# ---------------------------------------------------------------------------- models to test on
+
+
+def linear(slope, log_var, bias=0.0):
+    return lambda t: mae.Gaussian(slope * t + bias, log_var + 0 * t)
+
+
+def curved(t):
+    return mae.Gaussian(np.sin(2 * t) + 0.3 * t, -2 + np.tanh(t))
+
+
+def rough(t):
+    """A code that is nobody's posterior, of the first feature alone."""
+    t = t[..., :1]
+    return mae.Gaussian(0.6 * np.tanh(t), -0.8 + 0.3 * np.cos(t))
+
+
+def categorical(z):
+    return mae.Categorical(np.concatenate([z, np.sin(3 * z), -z * z], -1))
+
+
+class Linear:
+    """x = W z + b + s eps with diagonal s^2, z ~ N(0, I); everything in closed form."""
+
+    def __init__(self, latent, features, seed=0, diagonal_posterior=False):
+        rng = np.random.default_rng(seed)
+        self.log_var = rng.uniform(-3, 1, features)
+        self.weights = rng.standard_normal((features, latent))
+        self.bias = rng.standard_normal(features)
+        if diagonal_posterior:  # columns orthogonal under the precision of x
+            self.weights = np.linalg.qr(self.weights)[0] * rng.uniform(0.5, 3, latent)
+            self.log_var = np.full(features, self.log_var[0])
+        precision = np.exp(-self.log_var)
+        self.covariance = self.weights @ self.weights.T + np.diag(np.exp(self.log_var))
+        gain = (self.weights.T * precision) @ self.weights
+        self.posterior_covariance = np.linalg.inv(np.eye(latent) + gain)
+        self.posterior_weights = self.posterior_covariance @ (self.weights.T * precision)
+        self.information = 0.5 * np.linalg.slogdet(np.eye(latent) + gain)[1]
+
+    def decoder(self, z):
+        mean = z @ self.weights.T + self.bias
+        return mae.Gaussian(mean, self.log_var + 0 * mean)
+
+    def posterior(self, x):
+        mean = (x - self.bias) @ self.posterior_weights.T
+        return mae.Gaussian(mean, np.log(np.diag(self.posterior_covariance)) + 0 * mean)
+
+    def log_likelihood(self, x):
+        distance = (x - self.bias) @ np.linalg.inv(self.covariance)
+        square = np.sum(distance * (x - self.bias), -1)
+        return -0.5 * (square + np.linalg.slogdet(2 * math.pi * self.covariance)[1])
+
+    def posterior_kl(self, q, x, reverse=False):
+        """KL[q || posterior] or its reverse, between a diagonal and a full Gaussian."""
+        difference = q.mean - (x - self.bias) @ self.posterior_weights.T
+        kl = []
+        for d, log_var in zip(difference, q.log_var):
+            one, other = np.diag(np.exp(log_var)), self.posterior_covariance
+            one, other = (other, one) if reverse else (one, other)
+            ratio = np.linalg.inv(other) @ one
+            square = d @ np.linalg.inv(other) @ d
+            kl.append(0.5 * (np.trace(ratio) - len(d) + square - np.linalg.slogdet(ratio)[1]))
+        return np.array(kl)

@@ -1,0 +1,225 @@
+"""Trained models: what their decoders are made of, and the files that they are kept in."""
+
+import math
+import os
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Callable, NamedTuple
+
+import numpy as np
+
+import nets
+from distributions import Categorical, Gaussian, is_number, reals, require
+
+
+class Likelihood(NamedTuple):
+    """A family of p(x|z): what a decoder makes of its network.
+
+    decode(network, z) -> a distribution over x; network takes (..., batch, latent + inputs) and
+    gives (..., batch, outputs(features)), perhaps with more axes, of models, in front. Gradients
+    pass through: compute with autograd.numpy. noise: how many uniform random numbers per example
+    decode(network, z, noise) is given in the ELBO while training, and only there (drop-out).
+    discrete: whether x is one-hot, and E f(x) an exact sum. name: by it `load` knows the family.
+    """
+
+    name: str
+    outputs: Callable
+    decode: Callable
+    inputs: int = 0
+    noise: int = 0
+    discrete: bool = False
+
+
+GAUSSIAN = Likelihood("gaussian", lambda n: 2 * n, lambda network, z: Gaussian.unpack(network(z)))
+CATEGORICAL = Likelihood(
+    "categorical", lambda n: n, lambda network, z: Categorical(network(z)), discrete=True
+)
+LIKELIHOODS = {family.name: family for family in (GAUSSIAN, CATEGORICAL)}
+
+
+def fixed_variance(std) -> Likelihood:
+    """N(mean(z), std^2): the restricted decoder of the poster's Figure 4."""
+    require("std", std, is_number(std) and std > 0, "a finite number > 0")
+    decode = lambda network, z: Gaussian(network(z), 2 * math.log(std))
+    return Likelihood(f"gaussian of standard deviation {float(std)!r}", lambda n: n, decode)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Fit:
+    """K trained models: callables `encoder`, `decoder`, `auxiliary` with the models on axis 0.
+
+    targets (K,), NaN where there is none, seeds (K,) and methods (K,) say which model is which.
+    history has "target" (in force, it rises to M), "infomax_bound" and "elbo" (of that step's
+    batch, with the method's weight on the KL) and "multiplier", (K, steps) each. diverged (K,) is
+    the step at which a model was frozen because it was not finite any more, or -1. fit[k] is the
+    one model k, without the models' axis.
+    """
+
+    params: np.ndarray  # (K, weights), of all three networks as `layout` says
+    targets: np.ndarray
+    seeds: np.ndarray
+    methods: np.ndarray
+    diverged: np.ndarray
+    history: dict
+    likelihood: Likelihood
+    features: int
+    latent: int
+    hidden: int
+
+    def decoder(self, z):
+        """p(x|z): z (..., batch, latent) -> distribution over x."""
+        return self.networks()[0](reals("z", z))
+
+    def encoder(self, x):
+        """q(z|x): x (..., batch, features) -> Gaussian over z."""
+        return self.networks()[1](reals("x", x))
+
+    def auxiliary(self, x):
+        """r(z|x): x (..., batch, features) -> Gaussian over z."""
+        return self.networks()[2](reals("x", x))
+
+    @cached_property
+    def layout(self):
+        """Of the three networks: the poster's "2-layer FC nets", one hidden layer each."""
+        inputs, outputs = self.latent + self.likelihood.inputs, self.likelihood.outputs
+        code = (self.features, self.hidden, 2 * self.latent)
+        decoder = (inputs, self.hidden, outputs(self.features))
+        return nets.Layout({"decoder": decoder, "encoder": code, "auxiliary": code})
+
+    def networks(self, params=None, *noise):
+        """decoder, encoder and auxiliary as functions of their inputs, for these or own weights."""
+        params = self.params.astype(float) if params is None else params
+        decoder, encoder, auxiliary = self.layout.networks(params)
+        return (
+            lambda z: self.likelihood.decode(decoder, z, *noise),
+            lambda x: Gaussian.unpack(encoder(x)),
+            lambda x: Gaussian.unpack(auxiliary(x)),
+        )
+
+    def __len__(self):
+        return len(self.targets)
+
+    def __getitem__(self, k):
+        arrays = {name: getattr(self, name)[k] for name in ARRAYS}
+        return replace(self, **arrays, history={name: h[k] for name, h in self.history.items()})
+
+    def save(self, path):
+        """Write an .npz file that `load` reads."""
+        save(path, {"": self})
+
+
+def untrained(targets, methods, seed, seeds, likelihood, features, latent, hidden) -> Fit:
+    """A model without weights for each target (and its method) and each of the seeds."""
+    return Fit(
+        params=np.empty((len(targets) * seeds, 0)),
+        targets=np.repeat(targets, seeds),
+        seeds=np.tile(np.arange(seed, seed + seeds), len(targets)),
+        methods=np.repeat([method.name for method in methods], seeds),
+        diverged=np.full(len(targets) * seeds, -1),
+        history={},
+        likelihood=likelihood,
+        features=features,
+        latent=latent,
+        hidden=hidden,
+    )
+
+
+def joined(fits, order):
+    """One Fit of all models of these, in this order."""
+    join = lambda arrays: np.concatenate(arrays)[order]
+    arrays = {name: join([getattr(fit, name) for fit in fits]) for name in ARRAYS}
+    history = {name: join([fit.history[name] for fit in fits]) for name in HISTORY}
+    return replace(fits[0], **arrays, history=history)
+
+
+# --------------------------------------------------------------------------------------- files
+
+FORMAT = "mae 2"
+SETTINGS = ("features", "latent", "hidden")
+ARRAYS = {"params": "f", "targets": "f", "seeds": "iu", "methods": "U", "diverged": "i"}
+HISTORY = ("target", "infomax_bound", "elbo", "multiplier")
+KINDS = dict.fromkeys(SETTINGS, "i") | ARRAYS | {f"history_{name}": "f" for name in HISTORY}
+
+
+def save(path, fits):
+    """Write {name: Fit} to one .npz file, from which `load` reads any of them."""
+    arrays = {"format": FORMAT}
+    for name, fit in fits.items():
+        own = {key: getattr(fit, key) for key in (*SETTINGS, *ARRAYS)}
+        own |= {f"history_{key}": values for key, values in fit.history.items()}
+        own["likelihood"] = fit.likelihood.name
+        arrays |= {f"{name}/{key}" if name else key: value for key, value in own.items()}
+    with open(path, "wb") as file:
+        np.savez(file, **arrays)
+
+
+def load(path, likelihood=None, name="") -> Fit:
+    """The Fit that `save` wrote, by its name there; ValueError or OSError if there is none.
+
+    likelihood: the one that the models were trained with, needed if it is not in LIKELIHOODS.
+    """
+    found = _read(path, name)
+    family = str(found.get("likelihood"))
+    likelihood = LIKELIHOODS.get(family) if likelihood is None else likelihood
+    legal = isinstance(likelihood, Likelihood) and likelihood.name == family
+    require("likelihood", likelihood, legal, f"the mae.Likelihood that {path} names: {family}")
+    try:
+        arrays = {key: found[key] for key in ARRAYS}
+        history = {key: found[f"history_{key}"] for key in HISTORY}
+        settings = {key: found[key].item() for key in SETTINGS}
+        fit = Fit(**arrays, history=history, likelihood=likelihood, **settings)
+        models, steps = fit.targets.shape, history["elbo"].shape[-1:]
+        shapes = [(*models, fit.layout.size), *[models] * 4, *[models + steps] * 4]
+        sound = [a.shape for a in (*arrays.values(), *history.values())] == shapes
+        sound &= all(found[key].dtype.kind in kinds for key, kinds in KINDS.items())
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    if not sound or not np.isfinite(fit.params).all():
+        raise ValueError(f"{path} is damaged: its arrays do not fit or are not finite")
+    return fit
+
+
+def _read(path, name):
+    """{key: array} of the Fit of this name in the file."""
+    with open(path, "rb") as file:
+        try:
+            with np.load(file, allow_pickle=False) as members:
+                found = {key: members[key] for key in members}
+            version = str(found.pop("format"))
+        except Exception as error:  # NumPy raises a dozen kinds on a damaged file
+            raise ValueError(f"{path} is not a file of trained models (mae.save)") from error
+    require("format", version, version == FORMAT, f"{FORMAT!r} for this version to read {path}")
+    names = {key.rpartition("/")[0] for key in found}
+    require("name", name, name in names, f"one of those in {path}: {sorted(names)}")
+    prefix = f"{name}/" if name else ""
+    return {key[len(prefix) :]: found[key] for key in found if key.startswith(prefix)}
+
+
+UNFINISHED = []  # temporary files, for whoever ends the process without unwinding
+
+
+def write(folder, contents):
+    """Save all files under hidden temporary names, then rename all; {name: save(path)} -> paths.
+
+    A run that is interrupted or out of disk leaves the old files or the new ones, no mixture, half
+    file or temporary one. A run killed outright (SIGKILL, power) may leave hidden temporary files,
+    and a mixture only if it was between two of the renames.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    final = [str(folder / name) for name in contents]
+    temporary = [str(folder / f".{os.getpid()}-{name}") for name in contents]
+    for path in filter(os.path.isdir, final):  # else found out between the renames
+        raise IsADirectoryError(f"{path} is a directory; a file is to be written there")
+    try:
+        UNFINISHED.extend(temporary)
+        for path, save_to in zip(temporary, contents.values()):
+            save_to(path)
+            with open(path, "rb+") as file:  # on disk now, or the renames would wait for it
+                os.fsync(file.fileno())
+        # One call into C, with plain strings: a signal's handler has to wait until it is done.
+        list(map(os.replace, temporary, final))
+    finally:
+        for path in temporary:
+            Path(path).unlink(missing_ok=True)
+    return final

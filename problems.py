@@ -1,0 +1,294 @@
+"""The problems of the experiments: data, what is true of them, and their decoders.
+
+A problem is defined once: on a line by its density, on categories by their probabilities. The
+optimum, averages over the true distribution, the rows and what figures draw follow from that.
+"""
+
+import contextlib
+import itertools
+import math
+from statistics import NormalDist
+from typing import Callable, NamedTuple
+
+import numpy as np
+from autograd import numpy as anp
+from autograd.tracer import getval
+
+import mae
+import nets
+from distributions import LOG_2PI
+from quadrature import integrate
+
+
+# A target counts as reached if the exact bound is this near to it, and the exact information, which
+# lies above the bound by the mismatch of r, this near.
+BOUND_REACHED, INFORMATION_REACHED = 0.01, 0.06  # nats
+EXACT = ["information", "infomax_bound", "encoder_information", "log_likelihood", "elbo"]
+COLUMNS = ["method", "target", "seed", *EXACT, "quadrature_error", "reached"]
+COLUMNS += ["group", "below_optimum", "rate", "distortion"]
+
+
+class Problem(NamedTuple):
+    """Data and what is true of them."""
+
+    data: Callable  # (rng, n) -> (n, features), as mae.fit takes it
+    optimum: float = math.nan  # the best possible mean log-likelihood, -H(x); nan: unknown
+    ceiling: float = math.inf  # the highest infomax bound that a Gaussian r can give
+    most: float = math.inf  # nats that x can hold
+    rows: np.ndarray = None  # a sample of the data, for the encoder's information
+    data_mean: Callable = None  # values(x) -> means over the true distribution, error
+    truth: Callable = None  # x -> its true density or probability
+    evaluate: Callable = None  # (one-model Fit, Problem) -> columns of metrics.csv
+
+
+# ----------------------------------------------------------------- what becomes of a trained model
+
+
+def evaluate(model, problem):
+    """The exact values of one model, to 1e-8 or else to 1e-6; nan if that fails or it diverged."""
+    names = [*EXACT, "below_optimum", "rate", "distortion"]
+    row = dict.fromkeys(names, math.nan) | {"quadrature_error": math.inf}
+    for tol in (1e-8, 1e-6) if model.diverged < 0 else ():
+        with contextlib.suppress(mae.QuadratureError):
+            row = exact_values(model, problem, tol)
+            break
+    near = abs(row["infomax_bound"] - model.targets) <= BOUND_REACHED
+    near &= abs(row["information"] - model.targets) <= INFORMATION_REACHED
+    unconstrained = math.isnan(model.targets) and math.isfinite(row["information"])
+    return row | {"reached": bool(near or unconstrained)}
+
+
+def exact_values(model, problem, tol):
+    """The columns that are exact, and the largest of their estimated errors."""
+    settings = {"tol": tol, "with_error": True}
+
+    def given(x):
+        log_px, log_px_error = mae.exact_log_likelihood(model.decoder, x, **settings)
+        elbo, elbo_error = mae.exact_elbo(model.encoder, model.decoder, x, **settings)
+        return log_px, elbo, model.encoder(x).kl(), log_px_error + elbo_error
+
+    (log_px, elbo, rate, inner_error), outer_error = problem.data_mean(given)
+    (information, bound), error = mae.exact_information_and_bound(
+        model.decoder, model.auxiliary, **settings
+    )
+    encoder_information, encoder_error = mae.exact_encoder_information(
+        model.encoder, problem.rows, **settings
+    )
+    exact = {
+        "information": information,
+        "infomax_bound": bound,
+        "encoder_information": encoder_information,
+        "log_likelihood": log_px,
+        "elbo": elbo,
+        "below_optimum": problem.optimum - log_px,
+        "rate": rate,
+        "distortion": -elbo - rate,
+        "quadrature_error": max(error, encoder_error, inner_error + outer_error),
+    }
+    return {name: float(value) for name, value in exact.items()}
+
+
+def rows_of(fit, name, problem):
+    """The rows of metrics.csv for one group of models."""
+    for k in range(len(fit)):
+        row = dict.fromkeys(COLUMNS, math.nan) | problem.evaluate(fit[k], problem)
+        row["reached"] &= bool(fit.diverged[k] < 0)
+        row |= {"group": name, "method": str(fit.methods[k]), "target": float(fit.targets[k])}
+        yield row | {"seed": int(fit.seeds[k])}
+
+
+def label(value):
+    """A key of the table as text."""
+    return value if isinstance(value, str) else "none" if math.isnan(value) else f"{value:.7g}"
+
+
+def values(rows, column, **where):
+    """A column of the rows that have these values in other columns."""
+    chosen = (row for row in rows if all(row[name] == value for name, value in where.items()))
+    return np.array([row[column] for row in chosen])
+
+
+# --------------------------------------------------------------------- problems of known truth
+
+
+def on_a_line(data, log_density, quantile, ends, rows=64):
+    """x of one feature and known density; the ends of panels on which that is smooth."""
+
+    def data_mean(values):
+        """Means of values(x) = (a, b, ...) over x, and the largest of their errors."""
+        _, means, errors = integrate(lambda x: (log_density(x[:, 0]), values(x)), ends, 1e-8)
+        return means, errors[1:].max()
+
+    return Problem(
+        data=data,
+        optimum=data_mean(lambda x: (log_density(x[:, 0]),))[0][0],
+        rows=np.array([[quantile((i + 0.5) / rows)] for i in range(rows)]),
+        data_mean=data_mean,
+        truth=lambda x: np.exp(log_density(x[:, 0])),
+        evaluate=evaluate,
+    )
+
+
+def on_categories(probs, rows=None, ceiling=math.inf):
+    """One-hot x with these probabilities; rows: how many for the encoder (all, equally likely)."""
+    entropy = -(probs * np.log(probs)).sum()
+    every = np.eye(len(probs))
+
+    def data(rng, n):
+        """n examples, each value as often as its probability says, to within one."""
+        return every[np.searchsorted(probs.cumsum(), nets.evenly(rng, n) * probs.sum())]
+
+    return Problem(
+        data=data,
+        optimum=-entropy,
+        ceiling=ceiling,
+        most=math.log(len(probs)),
+        rows=data(np.random.default_rng(0), rows) if rows else every,
+        data_mean=lambda values: (np.array(values(every)) @ probs, 0.0),  # sums: no error
+        truth=lambda x: x @ probs,
+        evaluate=evaluate,
+    )
+
+
+# ---------------------------------------------------------------- splitting the normal (Figure 6)
+
+NORMAL = on_a_line(
+    data=lambda rng, n: nets.normal_lattice(rng, 1, n, 1)[0],  # evenly spread
+    log_density=lambda x: -0.5 * (x**2 + LOG_2PI),
+    quantile=NormalDist().inv_cdf,
+    ends=[-9, -4, -1.5, 1.5, 4, 9],
+)
+
+# --------------------------------------------------------------------------- categorical (Figure 5)
+
+
+def gaussian_ceiling(categories):
+    """Best bound of a Gaussian r, for the decoder that maps z to its quantile, the best one.
+
+    H(z) + E log r = -1/2 mean_x log Var[z|x], with the variances of a truncated normal. I is
+    log(categories) there; the rest is what a Gaussian loses by not being a piece of one.
+    """
+    ends = [NormalDist().inv_cdf(i / categories) for i in range(1, categories)]
+    density = np.array([0, *map(NormalDist().pdf, ends), 0])
+    moment = np.array([0, *ends, 0]) * density
+    variance = 1 - categories * np.diff(moment) - (categories * np.diff(density)) ** 2
+    return -0.5 * np.log(variance).mean()
+
+
+UNIFORM = on_categories(np.full(10, 0.1), ceiling=gaussian_ceiling(10))
+
+# ------------------------------------------------------------ likelihood and information (Figure 4)
+
+STD = 0.5  # of the restricted decoder
+
+
+def restricted_curve(information, std=STD):
+    """Log-likelihood of N(a z, s^2) on N(0, 1) data at this information; highest at -log s."""
+    log_var = 2 * math.log(std) + 2 * information  # of x
+    return -0.5 * (LOG_2PI + log_var + np.exp(-log_var))
+
+
+# ----------------------------------------------------------- sequences (related work [2], [3], [5])
+
+BITS, FLIP = 6, 0.1
+STRINGS = np.array(list(itertools.product([0, 1], repeat=BITS)))  # all 64
+PROTOTYPES = np.array([[0] * 6, [1] * 6, [0, 1] * 3, [1, 0] * 3])
+FLIPS = (STRINGS != PROTOTYPES[:, None]).sum(-1)  # (prototypes, strings)
+GIVEN_PROTOTYPE = FLIP**FLIPS * (1 - FLIP) ** (BITS - FLIPS)  # p(string | prototype)
+SEQUENCES = on_categories(GIVEN_PROTOTYPE.mean(0), rows=256)
+# what the prototype tells of the string, in nats
+I_PROTOTYPE = (GIVEN_PROTOTYPE * np.log(GIVEN_PROTOTYPE)).sum(1).mean() - SEQUENCES.optimum
+
+
+def autoregressive(name, window, drop=0.0):
+    """p(x|z) = prod_t p(x_t | the `window` bits before, z), each factor the one network's sigmoid.
+
+    The network is given the code, the bits before as -1 and 1 (0: none, or not seen), and which
+    bit is meant, one-hot. With drop > 0 a bit is hidden from it with that probability in training.
+    x is one-hot over the 64 strings, whose probabilities are all computed: one pass over the 63
+    prefixes (window 0: six; window 1: eleven) gives every factor of all of them.
+    """
+
+    def question(string, t):  # all of the network's inputs but the code
+        before, place = np.arange(BITS - 1), np.arange(BITS)
+        seen = (before < t) & (before >= t - window)
+        return (*np.where(seen, 2 * string[:-1] - 1, 0), *(place == t))
+
+    every = [[question(string, t) for t in range(BITS)] for string in STRINGS]
+    questions = list(dict.fromkeys(itertools.chain(*every)))
+    asks, wants_one = np.zeros((2, len(questions), len(STRINGS)))  # which the strings depend on
+    for s, t in itertools.product(range(len(STRINGS)), range(BITS)):
+        asks[questions.index(every[s][t]), s] = 1
+        wants_one[questions.index(every[s][t]), s] = STRINGS[s, t]
+    inputs = np.array(questions, float)[:, None]  # (question, 1, inputs)
+
+    def decode(network, z, noise=None):
+        *lead, batch, _ = getval(z).shape
+        known, asked, one = (a.astype(getval(z).dtype) for a in (inputs, asks, wants_one))
+        if noise is not None:
+            kept = np.ones((*lead, 1, batch, 2 * BITS - 1), known.dtype)
+            kept[..., 0, :, : BITS - 1] = noise >= drop
+            known = known * kept  # (..., question, batch, inputs)
+        known = np.broadcast_to(known, (*lead, len(questions), batch, 2 * BITS - 1))
+        code = anp.reshape(z, (*lead, 1, batch, 1)) + 0 * known[..., :1]
+        asking = anp.concatenate([code, known], -1)
+        logits = network(anp.reshape(asking, (*lead, len(questions) * batch, 2 * BITS)))
+        lead = getval(logits).shape[:-2]  # with the models, if only the network has them
+        logits = anp.swapaxes(anp.reshape(logits, (*lead, len(questions), batch)), -1, -2)
+        # log p(1) = logit + log p(0),  log p(0) = -log(1 + e^logit)
+        return mae.Categorical(logits @ one - anp.logaddexp(0, logits) @ asked)
+
+    noise = BITS - 1 if drop else 0
+    return mae.Likelihood(name, lambda n: 1, decode, 2 * BITS - 1, noise, discrete=True)
+
+
+# ------------------------------------------------------------------------------- faces (Figure 3)
+
+SIDE = 20  # pixels
+
+
+def draw_faces(factors):
+    """Faces (n, 400), ink 1 on -1, from angle of the head and emotion, (n, 2) in [-1, 1]."""
+    angle, emotion = 0.35 * factors[:, :1], factors[:, 1:]
+    x, y = (a.ravel() for a in np.meshgrid(np.linspace(-1, 1, SIDE), np.linspace(1, -1, SIDE)))
+    u, v = np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x
+    ink = lambda distance: 1 / (1 + np.exp(distance / 0.1))  # soft edges: pixels vary smoothly
+    head = ink(0.8 * np.abs(np.hypot(u / 0.8, v / 0.95) - 1) - 0.07)
+    eyes = ink(np.hypot(np.abs(u) - 0.3, v - 0.3) - 0.1)
+    bend = 1.5 * emotion * (u**2 - 0.09)
+    mouth = ink(np.maximum(np.abs(v + 0.42 - bend) - 0.1, np.abs(u) - 0.42))
+    return 2 * np.minimum(head + eyes + mouth, 1) - 1
+
+
+def factors(rng, n):
+    """n pairs of angle and emotion, evenly spread over [-1, 1]^2."""
+    return 2 * np.stack([nets.evenly(rng, n), rng.permutation(nets.evenly(rng, n))], -1) - 1
+
+
+def evaluate_faces(model, problem, draws=4000):
+    """Sampled bounds, their standard errors; R^2 of each factor on a quadratic in the code."""
+    rng = np.random.default_rng(0)
+    truth, z = factors(rng, draws), rng.standard_normal((draws, 2))
+    x = draw_faces(truth)
+    q = model.encoder(x)
+    bound = mae.infomax_bound(model.decoder, model.auxiliary, z, rng.standard_normal(x.shape))
+    elbo = mae.elbo(model.encoder, model.decoder, x, rng.standard_normal(z.shape))
+    a, b = q.mean.T
+    powers = np.stack([np.ones_like(a), a, b, a * a, a * b, b * b], -1)
+    residual = truth - powers @ np.linalg.lstsq(powers, truth, rcond=None)[0]
+    r2 = 1 - residual.var(0) / truth.var(0)
+    error = lambda a: a.std() / math.sqrt(draws)
+    off = abs(bound.mean() - model.targets)
+    return {
+        "infomax_bound": bound.mean(),
+        "bound_error": error(bound),
+        "elbo": elbo.mean(),
+        "elbo_error": error(elbo),
+        "rate": q.kl().mean(),
+        "r2_angle": r2[0],
+        "r2_emotion": r2[1],
+        "reached": bool(math.isnan(model.targets) or off <= 0.1),
+    }
+
+
+FACES = Problem(data=lambda rng, n: draw_faces(factors(rng, n)), evaluate=evaluate_faces)
