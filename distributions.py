@@ -48,19 +48,23 @@ def gaussian_log_prob(x, params):
     return _sum_features(-0.5 * e * e + scale - 0.5 * LOG_2PI)  # e^2 alone may not fit
 
 
-def _log_prob_grads(g, x, params):
-    """g times d/dmean = e / std = -d/dx,  and times d/dlog_var = (e^2 - 1) / 2."""
-    mean, log_var = halves(params)
-    precision = np.exp(-0.5 * log_var)
-    e = (x - mean) * precision
-    return e * precision * g[..., None], (0.5 * e * e - 0.5) * g[..., None]
+def _log_prob_vjp(argnums, ans, args, kwargs):
+    x, params = args
+
+    def vjp(g):  # d/dmean = e / std = -d/dx,  d/dlog_var = (e^2 - 1) / 2
+        mean, log_var = halves(params)
+        precision = np.exp(-0.5 * log_var)
+        e = (x - mean) * precision
+        mean_grad = e * precision * g[..., None]
+        grads = [sum_to(-mean_grad, x.shape)] if 0 in argnums else []
+        if 1 in argnums:
+            grads.append(_join(mean_grad, (0.5 * e * e - 0.5) * g[..., None], params))
+        return grads
+
+    return vjp
 
 
-defvjp(
-    gaussian_log_prob,
-    lambda ans, x, params: lambda g: sum_to(-_log_prob_grads(g, x, params)[0], x.shape),
-    lambda ans, x, params: lambda g: _join(*_log_prob_grads(g, x, params), params),
-)
+defvjp_argnums(gaussian_log_prob, _log_prob_vjp)
 
 
 def _std(params):
@@ -78,6 +82,19 @@ defvjp(  # d/dmean = 1,  d/dlog_var = std eps / 2,  d/deps = std
     lambda ans, params, eps: lambda g: _join(g, g * (_std(params) * eps) * 0.5, params),
     lambda ans, params, eps: lambda g: sum_to(g * _std(params), eps.shape),
 )
+
+
+@primitive
+def gaussian_sample_log_prob(params, eps):
+    """-1/2 sum_features (log 2 pi + log_var + eps^2): the log-density of `gaussian_sample`."""
+    return _sum_features(-0.5 * (eps * eps + halves(params)[1]) - 0.5 * LOG_2PI)
+
+
+def _sample_log_prob_grad(ans, params, eps):  # d/dlog_var = -1/2
+    return lambda g: _join(0 * g[..., None], -0.5 * g[..., None], params)
+
+
+defvjp(gaussian_sample_log_prob, _sample_log_prob_grad)
 
 
 @primitive
@@ -142,6 +159,10 @@ class Gaussian:
     def sample(self, eps):
         """mean + exp(log_var / 2) eps, eps ~ N(0, I), all like mean: Kingma & Welling (2014)."""
         return gaussian_sample(self.params, reals("eps", eps, self.shape))
+
+    def sample_and_log_prob(self, eps):
+        """A draw and its log-density: `sample`, and `log_prob` of it for less than that costs."""
+        return self.sample(eps), gaussian_sample_log_prob(self.params, eps)
 
     def kl(self):
         """KL[self || N(0, I)] >= 0 -> (..., batch), nats: Kingma & Welling (2014), appendix B."""
@@ -254,16 +275,24 @@ class Categorical:
     def expect(self, f, eps=None):
         """E f(x), x ~ self, exactly: sum_c probs_c f(one-hot c). No noise needed.
 
-        f is called once, on all categories: x (C, 1, ..., 1, C) -> (C, ..., batch).
+        f is called once, on all categories: x (C, 1, ..., 1, C) -> (C, ..., batch). Axes that f
+        puts in front of these stay in front of the expectations.
         """
         categories, axes = self.shape[-1], len(self.shape)
         # C comes before every axis of the logits and three more, for models that only f has
         x = np.eye(categories, dtype=self.params.dtype)
         values = f(x.reshape(categories, *[1] * (axes + 2), categories))
-        if np.ndim(values) < axes or values.shape[0] != categories:
+        front = max(np.ndim(values) - axes - 3, 0)
+        if not axes <= np.ndim(values) < axes + 5 or values.shape[front] != categories:
             wanted = f"({categories}, ..., batch)"
             raise ValueError(f"f has values of shape {np.shape(values)}; it must be {wanted}")
-        return categorical_mean(self.params, values)
+        if not front:
+            return categorical_mean(self.params, values)
+        mean = categorical_mean(self.params, anp.moveaxis(values, front, 0))
+        before, after = np.split(shape_of(mean), [front])
+        spare = len(after) - (axes - 1)  # of these, what nobody has used goes
+        used = [n for n in after[:spare] if n > 1]
+        return anp.reshape(mean, (*before, *used, *after[spare:]))
 
     def table(self, points):
         """log p_i(point_j): self (..., i, C), one-hot points (..., j, C) -> (..., i, j)."""
@@ -279,9 +308,60 @@ class Categorical:
         return np.maximum(softmax(self.params)[1], -100)
 
 
+# --------------------------------------------------------------------------- the prior, weights
+
+
+@primitive
+def log_prior(z):
+    """log N(z; 0, I) = -1/2 sum_features (log 2 pi + z^2)."""
+    return _sum_features(-0.5 * z * z - 0.5 * LOG_2PI)
+
+
+defvjp(log_prior, lambda ans, z: lambda g: -g[..., None] * z)
+
+
+@primitive
+def log_mean_exp(a):
+    """log mean_i exp(a_i) over the first axis; (n, ...) -> (...)."""
+    top = a.max(0)
+    top = np.where(np.isfinite(top), top, 0)
+    return np.log(np.exp(a - top).sum(0)) + (top - math.log(len(a)))
+
+
+defvjp(log_mean_exp, lambda ans, a: lambda g: g / len(a) * np.exp(a - ans))
+
+
+@primitive
+def log_means(log_w0, log_w):
+    """log mean(w_0, w_1 ... w_n) and log mean(w_1 ... w_n); log_w (n, ...) -> (2, ...)."""
+    without = log_mean_exp(log_w)
+    log_sum = without + math.log(len(log_w))
+    return np.stack(
+        np.broadcast_arrays(np.logaddexp(log_w0, log_sum) - math.log(len(log_w) + 1), without)
+    )
+
+
+def _log_means_vjp(argnums, ans, args, kwargs):
+    log_w0, log_w = args
+
+    def vjp(g):
+        g_with, g_without = g[0] / (len(log_w) + 1), g[1] / len(log_w)
+        with_w0, without = ans
+        grads = [sum_to(g_with * np.exp(log_w0 - with_w0), log_w0.shape)] if 0 in argnums else []
+        if 1 in argnums:
+            every = g_with * np.exp(log_w - with_w0) + g_without * np.exp(log_w - without)
+            grads.append(sum_to(every, log_w.shape))
+        return grads
+
+    return vjp
+
+
+defvjp_argnums(log_means, _log_means_vjp)
+
+
 def prior_entropy(dim: int = 1) -> float:
     """H(z) = dim/2 log(2 pi e) nats, for z ~ N(0, I) of `dim` dimensions. Poster: H(z)."""
-    require("dim", dim, isinstance(dim, INTEGER) and dim >= 1, "an integer >= 1")
+    require("dim", dim, is_number(dim, INTEGER) and dim >= 1, "an integer >= 1")
     return 0.5 * dim * (LOG_2PI + 1)
 
 

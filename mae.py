@@ -22,19 +22,23 @@ average as you like.
 """
 
 import math
+import warnings
 from dataclasses import replace
+from statistics import NormalDist
 from typing import Callable, NamedTuple
 
 import numpy as np
 from autograd.core import make_vjp
 
+import batches
 import nets
 from distributions import (
-    INTEGER, Categorical, Gaussian, is_number, one_hot, prior_entropy, reals, require, shape_of,
+    INTEGER, Categorical, Gaussian, is_number, log_mean_exp, log_means, log_prior, prior_entropy,
+    require, shape_of,
 )  # fmt: skip
 from models import (
-    CATEGORICAL, GAUSSIAN, HISTORY, LIKELIHOODS, Fit, Likelihood, fixed_variance, joined, load,
-    save, untrained,
+    CATEGORICAL, GAUSSIAN, HISTORY, LIKELIHOODS, Fit, Likelihood, TrainingWarning, fixed_variance,
+    joined, load, save, untrained,
 )  # fmt: skip
 from quadrature import (
     QuadratureError, exact_elbo, exact_encoder_information, exact_infomax_bound,
@@ -43,11 +47,13 @@ from quadrature import (
 
 __version__ = "0.2.0"
 __all__ = [
-    "Gaussian", "Categorical", "prior_entropy", "elbo", "infomax_bound", "lagrangian", "penalty",
+    "Gaussian", "Categorical", "prior_entropy", "elbo", "infomax_bound", "information_bounds",
+    "information_interval", "iwae", "lagrangian", "penalty",
     "Method", "LAGRANGIAN", "PENALTY", "VAE", "beta_vae", "annealed", "infomax", "Likelihood",
     "GAUSSIAN", "CATEGORICAL", "fixed_variance", "fit", "Fit", "save", "load",
     "exact_log_likelihood", "exact_mutual_information", "exact_infomax_bound",
     "exact_information_and_bound", "exact_elbo", "exact_encoder_information", "QuadratureError",
+    "TrainingWarning",
 ]  # fmt: skip
 
 # --------------------------------------------------------------------- the two bounds
@@ -81,10 +87,112 @@ def expect(p, f, eps):
     return p.expect(f, eps) if hasattr(p, "expect") else f(p.sample(eps))
 
 
+# ------------------------------------------------------------------------- I from both sides
+
+
+def log_weight(log_px_given_z, z, log_proposal):
+    """log w = log p(x|z) + log p(z) - log proposal(z|x): the mean of w over proposals is p(x)."""
+    return log_px_given_z + (log_prior(z) - log_proposal)
+
+
+def information_bounds(decoder, auxiliary, z, eps, eps_r):
+    """lower = log p(x|z) - log mean(w_0 ... w_n),  upper = log p(x|z) - log mean(w_1 ... w_n).
+
+    Means of them over z ~ N(0, I) and x ~ p(x|z) lie below and above I_p(z, x): w_0 is the weight
+    of z itself, a draw from p(z|x), and the others are of n draws from r(z|x). Their distance falls
+    like 1/n. z, eps as for `infomax_bound` (eps None for a discrete x), eps_r (n, ..., batch or 1,
+    latent) ~ N(0, I) -> (..., batch) each, nats. n = 0: the infomax bound, and +inf. ValueError if
+    shapes do not fit. After Burda et al. (2016), Sobolev & Vetrov (2019).
+    """
+    if not len(eps_r):
+        bound = infomax_bound(decoder, auxiliary, z, eps)
+        return bound, np.full(shape_of(bound), math.inf)
+    return tuple(both_bounds(decoder, auxiliary, z, eps, eps_r))
+
+
+def both_bounds(decoder, auxiliary, z, eps, eps_r):
+    """`information_bounds` for n > 0 as one array, (2, ..., batch)."""
+    p = decoder(z)
+
+    def bounds(x):
+        r, log_px_given_z = auxiliary(x), p.log_prob(x)
+        log_w0 = log_weight(log_px_given_z, z, r.log_prob(z))
+        axes = [1] * (log_w0.ndim + 2 - eps_r.ndim)  # n comes before all axes of x
+        z_r, log_r = draw(r, eps_r.reshape(len(eps_r), *axes, *eps_r.shape[1:]))
+        log_w = log_weight(decoder(z_r).log_prob(x), z_r, log_r)  # (n, ..., batch)
+        return log_px_given_z - log_means(log_w0, log_w)
+
+    return expect(p, bounds, eps)
+
+
+def information_interval(decoder, auxiliary, z, eps, eps_r, confidence=0.99):
+    """(low, high) of the mean bounds: low <= I_p(z, x) and high >= I_p, each with this confidence.
+
+    low = mean(lower) - t s / sqrt(batch), high = mean(upper) + t s / sqrt(batch), s the standard
+    deviation over the batch and t the normal quantile. Rests on z, eps and eps_r that are drawn
+    independently for each example, on many examples (central limit theorem) and, for `high`, on
+    an r so wide that the weights have a variance. Arguments as for `information_bounds`, n >= 1
+    -> (...) each, nats.
+    """
+    require("confidence", confidence, 0.5 < confidence < 1, "between 0.5 and 1")
+    n, batch = len(eps_r), z.shape[-2]
+    legal = n and batch > 1 and eps_r.shape[-2] == batch
+    require("eps_r.shape", eps_r.shape, legal, f"(n >= 1, ..., {batch}, latent), batch >= 2")
+    bounds = information_bounds if eps is None else averaged_bounds
+    blocks, step = [], max(1, 4096 // n)  # few examples at a time: they stay in cache
+    for start in range(0, batch, step):
+        part = lambda a: None if a is None else a[..., start : start + step, :]
+        blocks.append(bounds(decoder, auxiliary, part(z), part(eps), part(eps_r)))
+    lower, upper = (np.concatenate(each, -1) for each in zip(*blocks))
+    error = lambda a: NormalDist().inv_cdf(confidence) * a.std(-1, ddof=1) / math.sqrt(batch)
+    return lower.mean(-1) - error(lower), upper.mean(-1) + error(upper)
+
+
+def averaged_bounds(decoder, auxiliary, z, eps, eps_r):
+    """`information_bounds` of a drawn x, averaged over which of z_0 ... z_n is the one x came from.
+
+    Given x and all z_i that is z_i with the probability w_i / (w_0 + ... + w_n). The means are the
+    same, the variance is several times smaller.
+    """
+    n, p = len(eps_r), decoder(z)
+    x = p.sample(eps)
+    r = auxiliary(x)
+    z_r, log_r = draw(r, eps_r.reshape(n, *[1] * (x.ndim + 1 - eps_r.ndim), *eps_r.shape[1:]))
+    log_px_given_z, others = p.log_prob(x), decoder(z_r).log_prob(x)
+    log_w0 = log_weight(log_px_given_z, z, r.log_prob(z))
+    log_w = np.concatenate([log_w0[None], log_weight(others, z_r, log_r)])  # (n + 1, ..., batch)
+    log_px_given_z = np.concatenate([log_px_given_z[None], others])
+    mean = log_mean_exp(log_w)
+    share = np.exp(log_w - mean) / (n + 1)
+    largest = log_w == log_w.max(0)  # without this one 1 - share would cancel
+    rest = log_mean_exp(np.where(largest, -np.inf, log_w)) + math.log((n + 1) / n)
+    without = mean + np.log1p(-np.where(largest, 0, share)) + math.log((n + 1) / n)
+    upper = log_px_given_z - np.where(largest, rest, without)
+    return (share * log_px_given_z).sum(0) - mean, (share * upper).sum(0)
+
+
+def iwae(encoder, decoder, x, eps):
+    """log mean(w_1 ... w_k) <= log p(x), with proposals from q(z|x): Burda et al. (2016).
+
+    The ELBO of k draws, and for k = 1 the ELBO with a sampled KL. x (..., batch, features), eps
+    (k, ..., batch, latent) ~ N(0, I) -> (..., batch), nats.
+    """
+    z, log_q = draw(encoder(x), eps)
+    return log_mean_exp(log_weight(decoder(z).log_prob(x), z, log_q))
+
+
+def draw(p, eps):
+    """A draw from p and its log-density."""
+    if hasattr(p, "sample_and_log_prob"):
+        return p.sample_and_log_prob(eps)
+    z = p.sample(eps)
+    return z, p.log_prob(z)
+
+
 # ------------------------------------------------------------- maximise ELBO subject to bound = M
 
 C, RHO = 10.0, 5.0  # how hard the constraint is enforced
-LAMBDA_RATE, LAMBDA_MOST = 0.1, 5.0  # a step moves lambda by this times the gap, up to +-5
+LAMBDA_RATE, LAMBDA_RANGE = 0.1, (-50, 5)  # a step moves lambda by this times the gap, within
 RAMP = 0.4  # the fraction of the steps over which the target rises from 0 to M; then lambda moves
 
 
@@ -146,7 +254,6 @@ METHODS = {method.name: method for method in (LAGRANGIAN, PENALTY, VAE, infomax(
 # ------------------------------------------------------------------------------- training
 
 SHARD = 96  # models trained together: as many as stay in cache
-CHUNK, STRIDE = 50, 31  # steps whose noise is drawn together; about 0.62 of them, coprime to them
 
 
 def fit(
@@ -161,33 +268,34 @@ def fit(
     hidden=16,
     latent=1,
     method="lagrangian",
+    r_samples=4,
+    q_samples=1,
     learning_rate=1.5e-2,
     dtype="float32",
     progress=None,
 ) -> Fit:
-    """max_theta ELBO subject to infomax bound = M, one model per target and seed. Poster: "Idea".
+    """max_theta ELBO subject to I_p(z, x) = M, one model per target and seed. Poster: "Idea".
 
     data: array (n, features), rows equally likely, or a callable data(rng, n) -> (n, features),
     first asked for one row; one-hot where p(x|z) is categorical. likelihood: a Likelihood or the
     name of one, "gaussian" or "categorical". information: targets M in nats, None for no constraint
     (a VAE). method: a Method or the name of one ("lagrangian", "penalty", "vae", "im"), one for all
-    or one per target. seeds: models per target, numbered from `seed`; models are ordered
-    target-major, and a model is the same, byte for byte, in whatever company it is trained. steps:
-    of Adam, with learning_rate falling to 0; batch: examples per step, made even; hidden: units per
-    network; latent: dimension of the code; dtype: of training. progress(steps done, worst
-    |bound - M|), if given, is called now and then. ValueError names what is not legal.
+    or one per target. r_samples: proposals from r in the estimate of I (0: the poster's bound);
+    q_samples: draws from q in the ELBO (1: the poster's; more: `iwae`). seeds: models per target,
+    from `seed` on; models are ordered target-major, and one is the same, byte for byte, in whatever
+    company it is trained. steps: of Adam, whose learning_rate falls to 0; batch: examples per step,
+    made even; hidden: units; latent: dimension of the code. progress(steps done, worst |I - M|) is
+    called now and then. ValueError names what is not legal; what came out wrong is a warning.
     """
     counts = {"seeds": seeds, "steps": steps, "batch": batch, "hidden": hidden, "latent": latent}
-    _check_numbers(counts, seed, learning_rate, dtype)
+    _check_numbers(counts | {"q_samples": q_samples}, seed, r_samples, learning_rate, dtype)
+    seed, seeds, steps, batch, hidden, latent = map(int, (seed, *counts.values()))
     likelihood = _named("likelihood", likelihood, LIKELIHOODS, Likelihood)
-    taken = LIKELIHOODS.get(likelihood.name, likelihood) is not likelihood  # `load` goes by names
-    require("likelihood", likelihood.name, not taken, "a name that is not taken")
-    sample = _sampler(data, likelihood.discrete)
+    sample, most = batches.sampler(data, likelihood.discrete)
     features = sample(np.random.default_rng(0), 1).shape[-1]
-    most = math.log(features) if likelihood.discrete else math.inf
-    targets, methods = _checked_targets(information, method, most)
+    targets, methods = _checked_targets(information, method, most, q_samples)
     models = untrained(targets, methods, seed, seeds, likelihood, features, latent, hidden)
-    settings = {"steps": steps, "batch": batch, "learning_rate": float(learning_rate)}
+    settings = {"steps": steps, "batch": batch, "samples": (r_samples, q_samples)}
 
     order, parts = np.argsort(models.seeds, kind="stable"), []  # equal seeds share their noise
     for first in range(0, len(order), SHARD):
@@ -195,52 +303,83 @@ def fit(
         weigh = _weigher([methods[k // seeds] for k in shard], dtype)
         done = lambda step: (first * steps + len(shard) * step) / len(order)
         report = lambda step, gap: progress and progress(done(step), gap)
-        parts.append(_train(models[shard], sample, weigh, report, dtype, **settings))
-    return joined(parts, np.argsort(order))
+        given = batches.start(models[shard], sample, dtype, **settings)
+        parts.append(_train(models[shard], *given, weigh, report, float(learning_rate), steps))
+    trained = joined(parts, np.argsort(order))
+    for fault in trained.faults():
+        warnings.warn(fault, TrainingWarning, stacklevel=2)
+    return trained
 
 
 @np.errstate(all="ignore")  # a model that diverges is frozen
-def _train(models, sample, weigh, report, dtype, steps, batch, learning_rate):
+def _train(models, params, given, weigh, report, learning_rate, steps):
     """One loop for all models: every step moves all networks, each up its own objective."""
-    params, batches = _start(models, sample, steps, batch, dtype)
     m, v, multiplier = np.zeros_like(params), np.zeros_like(params), np.zeros(len(params))
-    layout, theta = models.layout, models.layout.part["decoder"]
     constrained, wanted = ~np.isnan(models.targets), np.nan_to_num(models.targets)
     diverged, history = models.diverged, np.empty((len(HISTORY), len(params), steps), "float32")
-    for step, (x, eps_z, z, eps_x, *dropped) in enumerate(batches):
-
-        def bound_of(params):
-            decoder, _, auxiliary = models.networks(params)
-            return infomax_bound(decoder, auxiliary, z, eps_x)
-
-        bound, bound_grad = _mean_and_grad(bound_of, params)
+    for step, (x, eps_q, *information_noise, dropped) in enumerate(given):
+        lower, upper, information_grad = _information(models, params, *information_noise)
         target = wanted * min(1, step / (RAMP * steps))
-        gap = np.where(constrained, target - bound, 0)
+        gap = np.where(constrained, target - (lower + upper) / 2, 0)
         reconstruction, beta, weight = weigh(step / steps, gap, multiplier)
 
         def elbo_of(params):
             decoder, encoder, _ = models.networks(params, *dropped)
-            return elbo(encoder, decoder, x, eps_z, beta)
+            if eps_q.ndim > x.ndim:  # several draws
+                return iwae(encoder, decoder, x, eps_q)
+            return elbo(encoder, decoder, x, eps_q, beta)
 
-        mean_elbo, elbo_grad = _mean_and_grad(elbo_of, params)
-        # theta ascends  reconstruction ELBO + weight bound,  the encoder its ELBO, and omega the
-        # bound alone, whatever the weight. Where the weight is negative, omega would be paid for
-        # being wrong: a bad r lowers the bound, too, and leaves the information where it is.
-        elbo_grad[:, theta] *= reconstruction
-        bound_grad[:, theta] *= weight
-        grad = layout.clip(elbo_grad + bound_grad)
+        mean_elbo, grad = _mean_and_grad(elbo_of, params)
+        grad[:, models.layout.part["decoder"]] *= reconstruction
+        grad = models.layout.clip(grad + information_grad(weight))
         rate = learning_rate * 0.5 * (1 + math.cos(math.pi * step / steps))
         move, m, v = nets.adam(grad, m, v, step + 1, rate)
         if step >= RAMP * steps:
-            multiplier = np.clip(multiplier + LAMBDA_RATE * gap, -LAMBDA_MOST, LAMBDA_MOST)
+            rise = LAMBDA_RATE * gap * np.maximum(1, -multiplier)  # I = 0 takes lambda = -inf
+            multiplier = np.clip(multiplier + rise, *LAMBDA_RANGE)
 
         moved = params + move
         diverged[(diverged < 0) & ~np.isfinite(moved).all(-1)] = step
         params = np.where((diverged < 0)[:, None], moved, params)
-        history[..., step] = target, bound, mean_elbo, multiplier
-        if step % CHUNK == 0:
-            report(step, np.abs(np.where(constrained, wanted - bound, 0)).max())
+        history[..., step] = target, lower, upper, mean_elbo, multiplier
+        if step % batches.CHUNK == 0:
+            report(step, np.abs(np.where(constrained, wanted - (lower + upper) / 2, 0)).max())
     return replace(models, params=params, diverged=diverged, history=dict(zip(HISTORY, history)))
+
+
+def _information(models, params, z, eps_x, eps_r):
+    """Estimates of I from below and above, (models,) each, and their gradient for a given weight.
+
+    With a weight > 0 theta ascends the lower one, with a weight < 0 it descends the upper one; with
+    no proposals both are the infomax bound. omega ascends the infomax bound alone, whatever the
+    weight. Where that is negative, omega would be paid for being wrong: a bad r lowers the bound,
+    too, and leaves the information where it is.
+    """
+    fixed_decoder, _, fixed_auxiliary = models.networks(params)
+
+    def infomax_of(own):
+        decoder, _, auxiliary = models.networks(own)
+        return infomax_bound(fixed_decoder if len(eps_r) else decoder, auxiliary, z, eps_x)
+
+    def bounds_of(own):
+        decoder, _, _ = models.networks(own)
+        return both_bounds(decoder, fixed_auxiliary, z, eps_x, eps_r)
+
+    bound, grad = _mean_and_grad(infomax_of, params)
+    if not len(eps_r):
+
+        def ascent(weight):
+            grad[:, models.layout.part["decoder"]] *= weight
+            return grad
+
+        return bound, bound, ascent
+    vjp, bounds = make_vjp(bounds_of, params)  # (2, models, batch)
+
+    def ascent(weight):
+        each = np.stack([np.maximum(weight, 0), np.minimum(weight, 0)]) / bounds.shape[-1]
+        return vjp(np.broadcast_to(each, bounds.shape).astype(bounds.dtype)) + grad
+
+    return *bounds.sum(-1) / bounds.shape[-1], ascent
 
 
 def _mean_and_grad(values, params):
@@ -267,72 +406,36 @@ def _weigher(methods, dtype):
     return weigh
 
 
-def _start(models, sample, steps, batch, dtype):
-    """Initial weights (K, size), and for every step x, eps_z, z, eps_x and the decoder's own noise.
-
-    (K, batch, .) each. Models of the same seed start alike and share their data and noise.
-    """
-    nets.recycle_memory()
-    distinct, model_of = np.unique(models.seeds, return_inverse=True)
-    rngs = [np.random.default_rng(int(seed)) for seed in distinct]
-    params = np.array([models.layout.init(rng) for rng in rngs], dtype)[model_of]
-
-    def batches():
-        for step in range(steps):
-            if step % CHUNK == 0:
-                draws = zip(*(_draw(models, sample, rng, batch) for rng in rngs))
-                draws = [np.array(arrays, dtype)[model_of] for arrays in draws]
-            yield [array[:, step % CHUNK] for array in draws]
-
-    return params, batches()
-
-
-def _draw(models, sample, rng, batch):
-    """CHUNK batches of x, eps_z, z, eps_x and, if wanted, noise for one seed, (CHUNK, batch, .).
-
-    Half of a batch is drawn, evenly spread (`nets.normal_lattice`), and comes twice, with eps and
-    -eps: gradients odd in eps cancel. Without this, unconstrained models slowly pick up information
-    (split-normal).
-    """
-    half, discrete = -(-batch // 2), models.likelihood.discrete
-    twice = lambda a, sign: np.concatenate([a, sign * a], 1)
-    x = sample(rng, CHUNK * half).reshape(half, CHUNK, -1).swapaxes(0, 1)
-    x = x[STRIDE * np.arange(CHUNK) % CHUNK]  # x comes in order; in time it must not
-    eps_z = nets.normal_lattice(rng, CHUNK, half, 1 + models.latent)[..., 1:]
-    sampled = 0 if discrete else models.features  # a discrete x is summed over: no noise, so once
-    noise = nets.normal_lattice(rng, CHUNK, half, models.latent + sampled)
-    z, eps_x = noise[..., : models.latent], noise[..., models.latent :]
-    if not discrete:
-        z, eps_x = twice(z, 1), twice(eps_x, -1)
-    arrays = twice(x, 1), twice(eps_z, -1), z, eps_x
-    if models.likelihood.noise:
-        arrays += (rng.random((CHUNK, 2 * half, models.likelihood.noise)),)
-    return arrays
-
-
 # --------------------------------------------------------------------- checks of what fit is given
 
 
-def _check_numbers(counts, seed, learning_rate, dtype):
+def _check_numbers(counts, seed, r_samples, learning_rate, dtype):
     for name, count in counts.items():
         require(name, count, is_number(count, INTEGER) and count > 0, "an integer >= 1")
-    legal = is_number(seed, INTEGER) and 0 <= seed <= 2**63 - int(counts["seeds"])
+    legal = is_number(seed, INTEGER) and 0 <= int(seed) <= 2**63 - int(counts["seeds"])
     require("seed", seed, legal, "an integer from 0 to 2^63 - seeds")
+    legal = is_number(r_samples, INTEGER) and r_samples >= 0
+    require("r_samples", r_samples, legal, "an integer >= 0")
     legal = is_number(learning_rate) and learning_rate >= 0
     require("learning_rate", learning_rate, legal, "a finite number >= 0")
-    require("dtype", dtype, str(dtype) in ("float32", "float64"), "'float32' or 'float64'")
+    require("dtype", dtype, dtype in ("float32", "float64"), "'float32' or 'float64'")
 
 
-def _checked_targets(information, method, most):
+def _checked_targets(information, method, most, q_samples):
     """The targets, NaN for None, and as many methods."""
     legal = lambda t: t is None or (is_number(t) and 0 <= t <= most + 1e-9)
-    rule = f"targets from 0 to {most:.7g} nats, the most that x can hold, or None for no constraint"
-    targets = list(information) if np.iterable(information) else []
+    limit = "" if most == math.inf else f" and at most {most:.7g}, which is all that x can hold"
+    rule = f"a list of targets >= 0 in nats{limit}, or None for no constraint"
+    targets = list(information) if isinstance(information, (list, tuple, range, np.ndarray)) else []
     require("information", information, targets and all(map(legal, targets)), rule)
-    methods = [method] * len(targets) if isinstance(method, (str, Method)) else list(method)
-    require("method", method, len(methods) == len(targets), "one for all, or one for each target")
+    methods = [method] * len(targets) if isinstance(method, (str, Method)) else method
+    legal = isinstance(methods, (list, tuple)) and len(methods) == len(targets)
+    require("method", method, legal, f"one for all, or one for each of the {len(targets)} targets")
     methods = [_named("method", own, METHODS, Method) for own in methods]
-    return [math.nan if target is None else target for target in targets], methods
+    kl_weights = {own.weights(t, *np.zeros((2, 1)))[1] for own in methods for t in (0, 1)}
+    legal = q_samples == 1 or kl_weights == {1}
+    require("q_samples", q_samples, legal, "1 for methods that weigh the KL: iwae has none")
+    return [math.nan if target is None else float(target) for target in targets], methods
 
 
 def _named(name, value, known, kind):
@@ -340,20 +443,7 @@ def _named(name, value, known, kind):
     found = known.get(value) if isinstance(value, str) else value
     rule = f"a mae.{kind.__name__} or one of {', '.join(known)}"
     require(name, value, isinstance(found, kind), rule)
+    if isinstance(found, Likelihood):
+        taken = known.get(found.name, found) is not found  # `load` goes by names
+        require("likelihood", found.name, not taken, "a name of its own")
     return found
-
-
-def _sampler(data, discrete):
-    """data(rng, n) -> finite (n, features), whatever form the data have."""
-    if not callable(data):
-        rows = reals("data", data)
-        data = lambda rng, n: rows[(nets.evenly(rng, n) * len(rows)).astype(int)]
-
-    def sample(rng, n):
-        x = (one_hot if discrete else reals)("data", data(rng, n)).astype(float)
-        require("data.shape", x.shape, x.ndim == 2 and len(x) == n and x.size, f"({n}, features)")
-        if not np.isfinite(x).all():
-            raise ValueError(f"data of shape {x.shape} must be finite everywhere")
-        return x
-
-    return sample

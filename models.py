@@ -13,6 +13,10 @@ import nets
 from distributions import Categorical, Gaussian, is_number, reals, require
 
 
+class TrainingWarning(UserWarning):
+    """A model did not become what was asked for."""
+
+
 class Likelihood(NamedTuple):
     """A family of p(x|z): what a decoder makes of its network.
 
@@ -50,7 +54,7 @@ class Fit:
     """K trained models: callables `encoder`, `decoder`, `auxiliary` with the models on axis 0.
 
     targets (K,), NaN where there is none, seeds (K,) and methods (K,) say which model is which.
-    history has "target" (in force, it rises to M), "infomax_bound" and "elbo" (of that step's
+    history has "target" (in force, it rises to M), "lower", "upper" and "elbo" (of that step's
     batch, with the method's weight on the KL) and "multiplier", (K, steps) each. diverged (K,) is
     the step at which a model was frozen because it was not finite any more, or -1. fit[k] is the
     one model k, without the models' axis.
@@ -97,6 +101,35 @@ class Fit:
             lambda x: Gaussian.unpack(auxiliary(x)),
         )
 
+    def at_the_end(self):
+        """Estimates of I from below and above, means over the last tenth of the steps, (K,)."""
+        last = -(-self.history["lower"].shape[-1] // 10)
+        return [self.history[side][..., -last:].mean(-1) for side in ("lower", "upper")]
+
+    def faults(self):
+        """A line for each model that was frozen, or ended away from its target by its estimate."""
+        lower, upper = self.at_the_end()
+        off = (lower + upper) / 2 - self.targets
+        for k in range(len(self)):
+            name = f"{self.methods[k]}, target {self.targets[k]:.7g}, seed {self.seeds[k]}"
+            limit = self.history["multiplier"][k, -1] in (-50, 5)
+            if self.diverged[k] >= 0:
+                yield f"{name}: diverged and was frozen at step {self.diverged[k]}"
+            elif abs(off[k]) > 0.05:
+                why = (
+                    "; the multiplier is at its limit: out of reach at this width" if limit else ""
+                )
+                yield f"{name}: I is between {lower[k]:.3f} and {upper[k]:.3f} by its estimate{why}"
+
+    def __repr__(self):
+        """A line per model: target, seed, method, I at the end of training from both sides."""
+        lines = ["  target  seed       method  I by estimate"]
+        columns = map(np.atleast_1d, (self.targets, self.seeds, self.methods, *self.at_the_end()))
+        for target, seed, method, lower, upper in zip(*columns):
+            wanted = "none" if math.isnan(target) else f"{target:.4g}"
+            lines.append(f"{wanted:>8} {seed:5} {method:>12}  [{lower:.3f}, {upper:.3f}]")
+        return "\n".join(lines)
+
     def __len__(self):
         return len(self.targets)
 
@@ -114,7 +147,7 @@ def untrained(targets, methods, seed, seeds, likelihood, features, latent, hidde
     return Fit(
         params=np.empty((len(targets) * seeds, 0)),
         targets=np.repeat(targets, seeds),
-        seeds=np.tile(np.arange(seed, seed + seeds), len(targets)),
+        seeds=np.tile(seed + np.arange(seeds), len(targets)),
         methods=np.repeat([method.name for method in methods], seeds),
         diverged=np.full(len(targets) * seeds, -1),
         history={},
@@ -135,10 +168,10 @@ def joined(fits, order):
 
 # --------------------------------------------------------------------------------------- files
 
-FORMAT = "mae 2"
+FORMAT = "mae 3"
 SETTINGS = ("features", "latent", "hidden")
 ARRAYS = {"params": "f", "targets": "f", "seeds": "iu", "methods": "U", "diverged": "i"}
-HISTORY = ("target", "infomax_bound", "elbo", "multiplier")
+HISTORY = ("target", "lower", "upper", "elbo", "multiplier")
 KINDS = dict.fromkeys(SETTINGS, "i") | ARRAYS | {f"history_{name}": "f" for name in HISTORY}
 
 

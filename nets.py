@@ -100,7 +100,8 @@ def _mlp_vjp(argnums, ans, args, kwargs):
         grads = np.zeros_like(params)
         for layer, grad in reversed(list(enumerate(_matrices(grads, layers, start)))):
             weights, column = tape[layer]
-            grad[...] = sum_to(delta @ column.swapaxes(-1, -2), weights.shape)
+            if 0 in argnums:
+                grad[...] = sum_to(delta @ column.swapaxes(-1, -2), weights.shape)
             if layer == 0 and 1 not in argnums:
                 return (grads,)
             back = weights[..., :-1].swapaxes(-1, -2)

@@ -1,10 +1,10 @@
 """The command line in trouble: bad input, kills at any moment, full disks; and equal bytes."""
 
 import contextlib
-import itertools
 import os
 import random
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,12 +12,13 @@ import time
 from pathlib import Path
 
 import pytest
+from test_experiments import COMMANDS, ROOT
 
 import experiments
+import models
 
 pty, resource = (pytest.importorskip(name, reason="not on Windows") for name in ("pty", "resource"))
 
-ROOT = Path(__file__).parent.parent
 SMALL = ("split-normal", "--information", "0.5", "--seeds", "1", "--batch", "16", "--hidden", "8")
 RESULTS = ("metrics.csv", "models.npz")
 
@@ -44,65 +45,54 @@ def contents(folder):
 
 # ---------------------------------------------------------------------------------------- bad input
 
-BAD_INTEGERS = ("0", "-1", "1.5", "1e3", "many", "", "nan", "inf", str(10**12), str(10**30))
-WRONG = [
-    ([], "NAME"),
-    (["nowhere"], "'nowhere'"),
-    (["split-normal", "categorical"], "categorical"),
-    (["split-normal", "--method", "magic"], "'magic'"),
-    (["split-normal", "--method", "vae"], "'vae'"),
-    (["split-normal", "--method"], "--method: expected one argument"),
-    (["split-normal", "--information"], "--information: expected at least one argument"),
-    (["split-normal", "--information", "0.5", "-1"], "'-1'"),
-    (["split-normal", "--stepz", "10"], "--stepz"),
-    (["split-normal", "--out"], "--out: expected one argument"),
-    (["split-normal", "--no-plot=1"], "--no-plot"),
-    (["split-normal", "--seed", "-1"], "--seed: invalid integer from 0 to"),
-    (["split-normal", "--seed", "0.5"], "'0.5'"),
-    (["split-normal", "--seed", str(10**30)], "--seed: invalid"),
-    (["categorical", "--information", "2.31"], "2.31 is more than x can hold, 2.302585"),
-    (["methods", "--information", "none", "1", "2.31"], "2.31 is more than x can hold, 2.302585"),
-    (["sequences", "--information", "4.16"], "4.16 is more than x can hold, 4.158883"),
+OPTIONS = ("seeds", "steps", "batch", "hidden")
+INTEGER, INTEGERS = "integer from 1 to 1000000", f"0 -1 1.5 1e3 many  nan inf {10**12} {10**30}"
+TARGET, TARGETS = "target (from 0 to 1e6 nats, or none)", "-1 -.01 nan inf 1e300 1e999 many  0,5"
+SEED, SEEDS = "integer from 0 to 1000000000", f"-1 0.5 {10**30}"
+VALUES = {"information": (TARGET, TARGETS), "seed": (SEED, SEEDS)}
+VALUES |= dict.fromkeys(OPTIONS, (INTEGER, INTEGERS))
+FREE = ("likelihood", "sequences", "methods", "faces", "scaling", "all")  # of a method
+WRONG = [  # arguments, words of the message
+    ("", "NAME"),
+    ("nowhere", "'nowhere'"),
+    ("split-normal categorical", "categorical"),
+    ("split-normal --method vae", "'vae'"),
+    ("split-normal --method", "--method: expected one argument"),
+    ("split-normal --out", "--out: expected one argument"),
+    ("split-normal --information", "--information: expected at least one argument"),
+    ("split-normal --information -inf", "--information"),
+    ("split-normal --information 0.5 -1", "'-1'"),
+    ("split-normal --stepz 10", "--stepz"),
+    ("split-normal --no-plot=1", "--no-plot"),
+    ("categorical --information 2.31", "2.31 is more than x can hold, 2.302585"),
+    ("methods --information none 1 2.31", "2.31 is more than x can hold, 2.302585"),
+    ("sequences --information 4.16", "4.16 is more than x can hold, 4.158883"),
+    *((f"{name} --method penalty", f"--method: does not apply to {name}") for name in FREE),
 ]
-WRONG += [
-    (["split-normal", "--information", value], "invalid target (from 0 to 1e6 nats, or none) value")
-    for value in ("-1", "-0.001", "nan", "inf", "1e300", "1e999", "many", "", "0,5")
-]
-WRONG += [(["split-normal", "--information", "-inf"], "--information")]
-WRONG += [
-    (["split-normal", f"--{name}", value], f"--{name}: invalid integer from 1 to 1000000 value")
-    for name in ("seeds", "steps", "batch", "hidden")
-    for value in BAD_INTEGERS
-]
-WRONG += [
-    ([name, "--method", "penalty"], f"--method: does not apply to {name}")
-    for name in ("likelihood", "sequences", "methods", "faces", "scaling", "all")
-]
-WRONG += [
-    ([name, f"--{option}", "1"], f"--{option}: does not apply to {name}")
-    for name in ("scaling", "all")
-    for option in ("information", "seeds", "seed", "steps", "batch", "hidden")
-]
+for option, (kind, texts) in VALUES.items():
+    for text in texts.split(" "):  # one of them is empty
+        WRONG.append((f"split-normal --{option} {text}", f"--{option}: invalid {kind} value"))
+    for name in ("scaling", "all"):
+        WRONG.append((f"{name} --{option} 1", f"--{option}: does not apply to {name}"))
 
 
-@pytest.mark.parametrize("arguments, words", WRONG, ids=lambda value: " ".join(value)[:60])
+@pytest.mark.parametrize("line, words", WRONG)
 def test_bad_input_is_named_in_one_line_and_nothing_is_written(
-    arguments, words, tmp_path, monkeypatch, capsys
+    line, words, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stopped:
-        experiments.main(arguments)
+        experiments.main(line.split(" ") if line else [])
     out, err = capsys.readouterr()
-    *usage, last = err.splitlines()
+    usage, last = err.splitlines()
     assert stopped.value.code == 2 and out == "" and words in last
     assert last.startswith("python experiments.py NAME") or ": error: " in last
-    assert len(usage) == 1 and usage[0].startswith("usage: ")
-    assert not list(tmp_path.iterdir())
+    assert usage.startswith("usage: ") and not list(tmp_path.iterdir())
 
 
 def test_the_largest_legal_values_are_legal():
-    integers = {"seeds": 10**6, "seed": 10**9, "steps": 10**6, "batch": 10**6, "hidden": 10**6}
-    arguments = itertools.chain(*((f"--{name}", str(n)) for name, n in integers.items()))
+    integers = {"seed": 10**9} | dict.fromkeys(OPTIONS, 10**6)
+    arguments = [f"--{name}={value}" for name, value in integers.items()]
     options = experiments.parse(["split-normal", *arguments, "--information", "0", "1e6", "none"])
     assert {name: getattr(options, name) for name in integers} == integers
     assert options.information == [0, 1e6, None]
@@ -110,18 +100,20 @@ def test_the_largest_legal_values_are_legal():
 
 
 def refused(words, *arguments, **settings):
-    """One line that has these words, status 2."""
+    """One line that has these words, status 2 -> what was printed before."""
     status, out, err = run(*SMALL, "--steps", 5, "--no-plot", *arguments, **settings)
     assert (status, out.count("metrics.csv"), len(err.splitlines())) == (2, 0, 1), err
     assert err.startswith("experiments.py: error: ") and words in err
+    return out
 
 
-def test_outputs_that_cannot_be_are_refused(tmp_path):
+def test_folders_that_cannot_be_are_refused_before_training(tmp_path):
     (tmp_path / "file").write_text("kept")
-    refused("file", "--out", tmp_path / "file")
-    refused("file", "--out", tmp_path / "file" / "below")
-    refused("proc", "--out", "/proc/nowhere")
+    places = {tmp_path / "file": "file", tmp_path / "file" / "below": "file", "/proc/no": "proc"}
+    assert [refused(words, "--out", path) for path, words in places.items()] == [""] * 3
     assert contents(tmp_path) == {"file": b"kept"}
+    status, out, err = run("split-normal", "--steps", 0, "--out", tmp_path / "new")
+    assert (status, out, len(err.splitlines())) == (2, "", 2) and not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("name", RESULTS)
@@ -148,73 +140,59 @@ def test_models_too_large_for_the_memory_are_refused(tmp_path):
 
 
 class Rerun:
-    """Results of seed 0 in a folder, which a run of seed 1 is to replace; and those of seed 1."""
+    """Results of seed 0 in a folder, which a run of seed 1 is to replace."""
 
-    def __init__(self, path, *options):
-        self.path, self.folder = path, path / "now" / "split-normal"
-        self.command = (*SMALL, "--steps", 300, *options)
-        self.runs = [self.reference(seed) for seed in (0, 1)]
+    def __init__(self, path, options):
+        self.path, self.command = path, (*SMALL, "--steps", 300, *options)
+        self.runs, self.length = [], 60  # undisturbed: their files; the shorter one's seconds
+        for seed in (0, 1):
+            began = time.perf_counter()
+            status, _, err = run(*self.command, "--seed", seed, "--out", path / str(seed))
+            assert (status, err) == (0, "")
+            self.length = min(self.length, time.perf_counter() - began)
+            self.runs.append(contents(path / str(seed) / "split-normal"))
         assert all(self.runs[0][name] != self.runs[1][name] for name in self.runs[0])
-        self.restore()
-
-    def reference(self, seed):
-        """The files of an undisturbed run; how long it takes is kept too, the shorter of two."""
-        began = time.perf_counter()
-        status, _, err = run(*self.command, "--seed", seed, "--out", self.path / str(seed))
-        assert (status, err) == (0, "")
-        self.length = min(getattr(self, "length", 60), time.perf_counter() - began)
-        return contents(self.path / str(seed) / "split-normal")
-
-    def restore(self):
-        """The old results, and nothing else."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for path in self.folder.iterdir():
-            path.unlink()
-        for name, data in self.runs[0].items():
-            (self.folder / name).write_bytes(data)
+        self.sizes = [len(data) for data in self.runs[1].values()]
 
     def start(self, **settings):
+        """The run of seed 1 in a folder that has the results of seed 0 and nothing else."""
+        shutil.rmtree(self.path / "now", ignore_errors=True)
+        shutil.copytree(self.path / "0", self.path / "now")
         return start(*self.command, "--seed", 1, "--out", self.path / "now", **settings)
 
-    def which(self, hidden=False):
+    def which(self, but=" "):
         """0 if the old results are there, 1 if the new ones; fails on anything else."""
-        found = contents(self.folder)
-        if hidden:  # a killed run may leave some
-            found = {name: data for name, data in found.items() if not name.startswith(".")}
-        return self.runs.index(found)
-
-    def moments(self, n):
-        """Random moments of the run, half of them near its end, where the files are written."""
-        rng = random.Random(0)
-        return [rng.uniform(*((0, 1.1), (0.85, 1.1))[i % 2]) * self.length for i in range(n)]
+        found = contents(self.path / "now" / "split-normal")
+        return self.runs.index({name: found[name] for name in found if not name.startswith(but)})
 
 
 @pytest.fixture(scope="module")
-def rerun(tmp_path_factory):
-    return Rerun(tmp_path_factory.mktemp("rerun"), "--no-plot")
+def rerun(request, tmp_path_factory):
+    return Rerun(tmp_path_factory.mktemp("rerun"), request.param)
 
 
-def check_kills(rerun, n):
-    ends = []
-    for moment in rerun.moments(n):
-        rerun.restore()
+PLAIN, DRAWN = ("--no-plot",), ()
+ONLY_PLAIN = pytest.mark.parametrize("rerun", [PLAIN], indirect=True)
+
+
+def at_moments(few, many):
+    """The default run's number of moments, and the slow one's, which is with figures, too."""
+    slow = [pytest.param(options, many, marks=pytest.mark.slow) for options in (PLAIN, DRAWN)]
+    return pytest.mark.parametrize("rerun, n", [(PLAIN, few), *slow], indirect=["rerun"])
+
+
+@at_moments(6, 50)
+def test_a_killed_run_leaves_one_set_of_results(rerun, n):
+    """Half of the moments are near the end, where the files are written."""
+    rng, ends = random.Random(0), []
+    for i in range(n):
         process = rerun.start()
-        time.sleep(moment)
+        time.sleep(rng.uniform(0.85 * (i % 2), 1.1) * rerun.length)
         process.kill()
         process.communicate()
-        ends.append((process.returncode, rerun.which(hidden=True)))
+        ends.append((process.returncode, rerun.which(but=".")))  # it may leave hidden files
     assert (-signal.SIGKILL, 0) in ends and {status for status, _ in ends} <= {0, -signal.SIGKILL}
     assert all(which == 1 for status, which in ends if status == 0)
-
-
-def test_a_killed_run_leaves_one_set_of_results(rerun):
-    check_kills(rerun, 6)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("options", [["--no-plot"], []])
-def test_a_run_killed_at_fifty_moments_leaves_one_set_of_results(options, tmp_path):
-    check_kills(Rerun(tmp_path, *options), 50)
 
 
 @contextlib.contextmanager
@@ -226,11 +204,12 @@ def terminal():
         os.close(end)
 
 
-def check_signals(rerun, number, n):
-    """The signal at random moments of training, evaluation and writing."""
+@pytest.mark.parametrize("number, stopped", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@at_moments(3, 25)
+def test_a_run_that_is_told_to_stop_leaves_no_temporary_file(rerun, n, number, stopped):
+    """The signal comes at random moments of training, evaluation and writing."""
     rng, ends = random.Random(number), []
     for moment in [0, *(rng.uniform(0, 0.7) for _ in range(n - 1))]:
-        rerun.restore()
         with terminal() as (screen, stderr):
             process = rerun.start(stderr=stderr)
             assert select.select([screen], [], [], 60)[0]  # the progress: training has begun
@@ -248,25 +227,9 @@ def check_signals(rerun, number, n):
         *_, last, _ = shown.decode().splitlines()
         assert (last == "experiments.py: interrupted") == (process.returncode == 130)
         ends.append((process.returncode, rerun.which()))
-    stopped = {signal.SIGINT: 130, signal.SIGTERM: 143}[number]
     # Python gives the signal its plain meaning back when all is done
     assert (stopped, 0) in ends and {status for status, _ in ends} <= {0, stopped, -number}
     assert all(which == 1 for status, which in ends if status != stopped)
-
-
-SIGNALS = [signal.SIGINT, signal.SIGTERM]
-
-
-@pytest.mark.parametrize("number", SIGNALS)
-def test_a_run_that_is_told_to_stop_leaves_no_temporary_file(number, rerun):
-    check_signals(rerun, number, 3)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("number", SIGNALS)
-@pytest.mark.parametrize("options", [["--no-plot"], []])
-def test_a_run_that_is_told_to_stop_at_25_moments(options, number, tmp_path):
-    check_signals(Rerun(tmp_path, *options), number, 25)
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # between open and with
@@ -281,7 +244,7 @@ def test_an_interrupt_at_any_moment_of_writing_leaves_one_set(tmp_path):
         began = time.perf_counter()
         with contextlib.suppress(KeyboardInterrupt):
             signal.setitimer(signal.ITIMER_REAL, delay)
-            experiments.write(tmp_path, dict.fromkeys(names, save))
+            models.write(tmp_path, dict.fromkeys(names, save))
             time.sleep(delay < 60)  # until it goes off
         return time.perf_counter() - began
 
@@ -299,11 +262,12 @@ def test_an_interrupt_at_any_moment_of_writing_leaves_one_set(tmp_path):
     assert min(found.count(old), found.count(new)) > 50
 
 
-def check_full_disk(rerun, limits):
+@at_moments(2, 20)
+def test_a_full_disk_leaves_the_old_results(rerun, n):
     """No file may grow beyond the limit, in bytes: each has room, or none is replaced."""
-    room = max(map(len, rerun.runs[1].values()))
-    for limit in limits:
-        rerun.restore()
+    room = max(rerun.sizes)
+    ends = {size - less for size in rerun.sizes for less in (0, 1)}
+    for limit in {0, *range(room // n, room, room // n), *ends}:
         full = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
         process = rerun.start(preexec_fn=full)
         _, err = process.communicate()
@@ -313,23 +277,10 @@ def check_full_disk(rerun, limits):
             assert "File too large" in err
 
 
-def test_a_full_disk_leaves_the_old_results(rerun):
-    sizes = [len(data) for data in rerun.runs[1].values()]
-    check_full_disk(rerun, [0, min(sizes) - 1, min(sizes), max(sizes) // 2, max(sizes) - 1])
-    check_full_disk(rerun, [max(sizes)])
-
-
-@pytest.mark.slow
-def test_a_full_disk_leaves_the_old_results_and_figures(tmp_path):
-    rerun = Rerun(tmp_path)
-    sizes = [len(data) for data in rerun.runs[1].values()]
-    ends = [size + more for size in sizes for more in (-1, 0)]
-    check_full_disk(rerun, [0, *range(1, max(sizes), max(sizes) // 20), *ends])
-
-
 # -------------------------------------------------------------------------------------- equal bytes
 
 
+@ONLY_PLAIN
 def test_figures_and_progress_do_not_change_the_results(rerun, tmp_path):
     with terminal() as (screen, stderr):
         process = rerun.start(stderr=stderr)
@@ -342,28 +293,23 @@ def test_figures_and_progress_do_not_change_the_results(rerun, tmp_path):
     assert len(drawn) > 2 and {name: drawn[name] for name in RESULTS} == rerun.runs[1]
 
 
-SHARDS = """
-for s in 0 1 2; do python experiments.py split-normal --seeds 1 --seed $s --out out/$s; done
-head -n 1 out/0/split-normal/metrics.csv > all.csv
-tail -qn +2 out/[0-9]*/split-normal/metrics.csv | sort >> all.csv
-"""
-
-
 def test_tables_of_shards_join_to_that_of_the_whole(tmp_path):
+    """By the commands of the README, and one target alone."""
     small = ("--steps", 30, "--batch", 16, "--no-plot")
 
     def rows(*arguments):
         run("split-normal", *small, *arguments, "--out", tmp_path)
         return (tmp_path / "split-normal" / "metrics.csv").read_text().splitlines()
 
-    head, *whole = rows("--seeds", 3)
-    program = [sys.executable, ROOT / "experiments.py", "split-normal", *small]
-    shell = SHARDS.replace("python experiments.py split-normal", " ".join(map(str, program)))
+    head, *whole = rows("--seeds", 4)
+    (shell,) = (block for block in COMMANDS if "shard" in block)
+    program = " ".join(map(str, (sys.executable, ROOT / "experiments.py", "split-normal", *small)))
+    shell = shell.replace("python experiments.py split-normal", program)
     subprocess.run(["sh", "-ec", shell], check=True, capture_output=True, cwd=tmp_path)
-    assert (tmp_path / "all.csv").read_text().splitlines() == [head, *sorted(whole)]
-    assert len(set(whole)) == 3 * 8
+    first, *joined = (tmp_path / "metrics.csv").read_text().splitlines()
+    assert first == head and sorted(joined) == sorted(whole) and len(set(whole)) == 4 * 8
 
     targets = ("3", "none", "0.4")  # in another order, and one alone
-    some = rows("--seeds", 3, "--information", *targets)[1:]
+    some = rows("--seeds", 4, "--information", *targets)[1:]
     alone = rows("--seed", 2, "--seeds", 1, "--information", 3)[1:]
-    assert set(alone) < set(some) < set(whole) and (len(alone), len(some)) == (1, 9)
+    assert set(alone) < set(some) < set(whole) and (len(alone), len(some)) == (1, 12)

@@ -1,4 +1,4 @@
-"""The experiments, run as a user runs them, and the README, whose numbers and commands must hold."""
+"""The experiments, run as a user runs them, and the README: its numbers and commands must hold."""
 
 import ast
 import csv
@@ -25,8 +25,7 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 PAGES = README + "".join(path.read_text() for path in sorted((ROOT / "docs").glob("*.md")))
 COMMANDS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
-# What of the project a module may import stands before it.
-ORDER = "nets distributions models quadrature mae problems figures experiments".split()
+MODULES = re.findall(r"(?m)^\| `(\w+)\.py` \|", README)  # "each imports only from those above it"
 DRAWN = {"split-normal": "history.png", "categorical": "history.png", "sequences": "strings.png"}
 SMALL = {"methods": 40, "sequences": 10, "faces": 30}  # steps
 
@@ -42,12 +41,12 @@ def run(*arguments):
 
 def metrics(folder):
     """The rows of metrics.csv, as they were before they were written."""
-    rows = csv.DictReader((folder / "metrics.csv").read_text().splitlines())
+    rows = list(csv.DictReader((folder / "metrics.csv").read_text().splitlines()))
     known = {"": math.nan, "true": True, "false": False}
     for row in rows:
         for key in row.keys() - {"group", "method", "grows"}:
             row[key] = known[row[key]] if row[key] in known else float(row[key])
-        yield row
+    return rows
 
 
 def is_png(path):
@@ -69,7 +68,7 @@ def test_a_run_prints_a_table_and_writes_its_files(name, tmp_path):
     assert set(printed) == {str(folder / file) for file in written}
     assert all(is_png(path) for path in folder.glob("*.png"))
 
-    rows = list(metrics(folder))
+    rows = metrics(folder)
     assert list(rows[0])[: len(problems.COLUMNS)] == problems.COLUMNS
     assert len(rows) == done.stdout.count(" of 1\n")  # lines of the table: one seed each
     assert list(dict.fromkeys(row["group"] for row in rows)) == list(groups)
@@ -94,14 +93,6 @@ def check_exact(row, model, problem):
     assert row["elbo"] == pytest.approx(-row["rate"] - row["distortion"])
     assert row["below_optimum"] == pytest.approx(problem.optimum - row["log_likelihood"])
     assert row["quadrature_error"] <= 1e-6
-
-
-def test_the_same_command_writes_the_same_bytes(tmp_path):
-    for folder in ("a", "b"):
-        run("categorical", "--seeds", 1, "--steps", 20, "--no-plot", "--out", tmp_path / folder)
-    for file in ("metrics.csv", "models.npz"):
-        a, b = ((tmp_path / folder / "categorical" / file).read_bytes() for folder in "ab")
-        assert a == b and a
 
 
 def test_a_target_above_the_ceiling_is_called_unreached_and_why(tmp_path):
@@ -130,7 +121,7 @@ def test_scaling_prints_three_curves(tmp_path, monkeypatch, capsys):
     experiments.main(["scaling", "--out", str(tmp_path)])
     lines = [line.split()[:2] for line in capsys.readouterr().out.splitlines()[1:-2]]
     assert lines == [[what, str(value)] for what, values in curves.items() for value in values]
-    rows = list(metrics(tmp_path / "scaling"))
+    rows = metrics(tmp_path / "scaling")
     assert all(row["seconds"] > 0 for row in rows) and len(rows) == 6
     assert is_png(tmp_path / "scaling" / "figure.png")
 
@@ -165,7 +156,7 @@ def test_one_definition_changes_the_data_of_split_normal(tmp_path, monkeypatch):
     levels = sum(w * np.array([*map(part.cdf, mixture.rows[:, 0])]) for w, part in parts.items())
     np.testing.assert_allclose(levels, (np.arange(64) + 0.5) / 64, atol=1e-6)
     folder = tmp_path / "split-normal"
-    rows, fit = list(metrics(folder)), mae.load(folder / "models.npz")
+    rows, fit = metrics(folder), mae.load(folder / "models.npz")
     for k, row in enumerate(rows):
         check_exact(row, fit[k], mixture)
         log_likelihood = mae.exact_log_likelihood(fit[k].decoder, x[:, None])
@@ -190,8 +181,8 @@ def test_running_the_experiments_executes_each_source_once(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_modules_import_only_those_before_them_and_functions_are_short():
-    for i, name in enumerate(ORDER):
+def test_modules_import_only_those_above_them_and_functions_are_short():
+    for i, name in enumerate(MODULES):
         imported = set()
         for node in ast.walk(ast.parse((ROOT / f"{name}.py").read_text())):
             if isinstance(node, ast.Import):
@@ -202,8 +193,9 @@ def test_modules_import_only_those_before_them_and_functions_are_short():
                 documentation = (ast.get_docstring(node) or "").count("\n")
                 lines = node.end_lineno - node.lineno + 1 - documentation
                 assert lines <= 45, f"{name}.{node.name} has {lines} lines"
-        assert not imported & {*ORDER[i:]}, name
-    assert {path.stem for path in ROOT.glob("*.py")} == {*ORDER, "setup"}
+        assert not imported & {*MODULES[i:]}, name
+    assert {path.stem for path in ROOT.glob("*.py")} == {*MODULES, "setup"}
+    assert MODULES[0] == "nets" and MODULES[-3:] == ["problems", "figures", "experiments"]
 
 
 def test_the_library_imports_neither_matplotlib_nor_the_experiments():
@@ -236,33 +228,38 @@ def test_the_pytorch_example_of_the_readme_holds():
     exec(example, {})
 
 
-FAST = ("split-normal", "categorical")
-REST = [name for name in experiments.EXPERIMENTS if name not in FAST]
+# Training amplifies the rounding of the processor: these, to less than 0.003 nats.
+SURE = ("split-normal", "categorical")
+REST = [pytest.param(n, marks=pytest.mark.slow) for n in experiments.EXPERIMENTS if n not in SURE]
 
 
-@pytest.mark.parametrize("name", [*FAST, *(pytest.param(n, marks=pytest.mark.slow) for n in REST)])
+@pytest.mark.parametrize("name", [*SURE, *REST])
 def test_the_claims_hold_and_the_tables_reproduce(name, tmp_path):
-    """To 0.003 nats: rounding differs between processors, and training amplifies it."""
     done = run(name, "--no-plot", "--out", tmp_path)
     table = re.search(rf"\$ python experiments\.py {name}\n(.*?)```", PAGES, re.DOTALL)[1]
-    decimals = re.compile(r"-?\d+\.\d{4}")
     printed, quoted = (re.findall(".*±.*", text) for text in (done.stdout, table))
     assert len(printed) == len(quoted) > 2
-    for ours, theirs in zip(printed, quoted):
-        assert ours.split()[-3:] == theirs.split()[-3:]  # reached
-        a, b = ([float(n) for n in decimals.findall(line)] for line in (ours, theirs))
-        np.testing.assert_allclose(a, b, atol=0.003)
+    cell = re.compile(r"(-?\d+\.\d{4}) ± (\d+\.\d{4})")
+    for lines in zip(printed, quoted):
+        keys, theirs = (cell.split(line)[0].split() for line in lines)
+        assert keys == theirs
+        (a, spread), (b, their_spread) = (np.array(cell.findall(n), float).T for n in lines)
+        if name in SURE:
+            reached, theirs = (line.split()[-3:] for line in lines)
+            assert reached == theirs
+            np.testing.assert_allclose([a, spread], [b, their_spread], rtol=0, atol=0.003)
+        else:
+            assert (np.abs(a - b) <= 0.1 + 2 * their_spread).all(), lines
 
-    claims = experiments.EXPERIMENTS[name].claims([*metrics(tmp_path / name)])
-    lines = experiments.summary([(name, claim) for claim in claims]).splitlines()[1:]
-    said = [line for line in README.splitlines() if re.match(rf"{name}  .* holds$", line)]
-    assert [read_claim(line) for line in lines] == [read_claim(line) for line in said] != []
+    claims = experiments.EXPERIMENTS[name].claims(metrics(tmp_path / name))
+    found = verdicts(experiments.summary([(name, claim) for claim in claims]), name)
+    assert set(found.values()) == {"holds"} and found == verdicts(README, name)
 
 
-def read_claim(line):
-    """(experiment, claim, wanted, whether it holds): all but the number found."""
-    cells = re.split("  +", line)
-    return *cells[:3], cells[-1]
+def verdicts(summary, name):
+    """{claim and what is wanted: whether it holds} of an experiment; not the number found."""
+    lines = re.findall(rf"(?m)^({name}  .*?) +\S+ +(holds|DOES NOT HOLD)$", summary)
+    return {" ".join(claim.split()): holds for claim, holds in lines}
 
 
 # ------------------------------------------------------------------- the summary of the claims
@@ -395,3 +392,33 @@ def test_faces_are_made_of_two_factors():
     changed = np.abs(happy - sad).max(1) > 0.1
     assert not changed[: problems.SIDE // 4].any() and changed[problems.SIDE // 2 :].any()
     assert np.abs(neutral).max() <= 1
+
+
+# ---------------------------------------------------------------- targets that nobody chose: slow
+
+
+def trained(name, targets, **settings):
+    """Rows of metrics for these targets, trained side by side with the usual settings."""
+    (group,) = experiments.EXPERIMENTS[name].groups.values()
+    settings |= {key: experiments.USUAL[key] for key in ("steps", "batch", "hidden")}
+    data, likelihood = group.problem.data, group.likelihood
+    fit = mae.fit(data, likelihood=likelihood, information=targets, **settings)
+    return list(problems.rows_of(fit, name, group.problem))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name, highest", [("split-normal", 3), ("categorical", 2)])
+def test_a_hundred_random_targets_are_reached(name, highest):
+    targets = [None, *np.random.default_rng(6).uniform(0, highest, 100)]
+    rows = trained(name, targets, seed=77)
+    assert len(rows) == 101 and all(row["reached"] for row in rows)
+    assert all(claim[-1] for claim in experiments.EXPERIMENTS[name].claims(rows))
+
+
+@pytest.mark.slow
+def test_targets_that_are_too_high_are_reached_or_said_not_to_be():
+    for row in trained("split-normal", [3.5, 4.0], seeds=10):
+        near = abs(row["infomax_bound"] - row["target"]) <= 0.05
+        assert near or not row["reached"]
+        assert math.isfinite(row["information"]) and row["quadrature_error"] <= 1e-6
+        assert row["infomax_bound"] <= row["information"] + 1e-8

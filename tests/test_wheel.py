@@ -13,7 +13,7 @@ import pytest
 import mae
 
 ROOT = Path(__file__).parent.parent
-FLAT = ["nets", "models", "distributions", "quadrature", "problems", "figures", "experiments"]
+FLAT = ["nets", "batches", "models", "distributions", "quadrature", "problems", "figures", "experiments"]
 PROJECT = f"""
 import importlib.metadata, os, pickle
 import numpy as np

@@ -1,0 +1,83 @@
+"""What each step of the training is given: data and noise, both spread evenly."""
+
+import math
+
+import numpy as np
+
+import nets
+from distributions import one_hot, reals, require
+
+CHUNK, STRIDE = 50, 31  # steps whose noise is drawn together; about 0.62 of them, coprime to them
+
+
+def sampler(data, discrete):
+    """data(rng, n) -> finite (n, features), whatever form the data have; the most nats x can hold.
+
+    That is H(x) for rows of a discrete x, log(categories) if a callable gives them.
+    """
+
+    def checked(x, n):
+        x = (one_hot if discrete else reals)("data", x).astype(float)
+        require("data.shape", x.shape, x.ndim == 2 and len(x) == n and x.size, f"({n}, features)")
+        if not np.isfinite(x).all():
+            raise ValueError(f"data of shape {x.shape} must be finite everywhere")
+        return x
+
+    if callable(data):
+        features = checked(data(np.random.default_rng(0), 1), 1).shape[-1]
+        return lambda rng, n: checked(data(rng, n), n), math.log(features) if discrete else math.inf
+    rows = checked(data, len(data))
+    frequencies = rows.mean(0)[rows.any(0)]
+    entropy = -(frequencies * np.log(frequencies)).sum() if discrete else math.inf
+    return lambda rng, n: rows[(nets.evenly(rng, n) * len(rows)).astype(int)], entropy
+
+
+def start(models, sample, dtype, steps, batch, samples):
+    """Initial weights (K, size), and for every step x and all noise, see `_draw`, for every model.
+
+    Models of the same seed start alike and share their data and noise.
+    """
+    nets.recycle_memory()
+    distinct, model_of = np.unique(models.seeds, return_inverse=True)
+    rngs = [np.random.default_rng(int(seed)) for seed in distinct]
+    params = np.array([models.layout.init(rng) for rng in rngs], dtype)[model_of]
+
+    def given():
+        for step in range(steps):
+            if step % CHUNK == 0:
+                draws = zip(*(draw(models, sample, rng, batch, *samples) for rng in rngs))
+                draws = [np.array(arrays, dtype)[model_of] for arrays in draws]
+            x, eps_q, z, eps_x, eps_r, *dropped = (array[:, step % CHUNK] for array in draws)
+            eps_q = eps_q[:, 0] if samples[1] == 1 else eps_q.swapaxes(0, 1)
+            yield x, eps_q, z, eps_x, eps_r.swapaxes(0, 1), dropped
+
+    return params, given()
+
+
+def draw(models, sample, rng, batch, r_samples, q_samples):
+    """CHUNK batches for one seed, (CHUNK, ..., batch, .): x, eps_q, z, eps_x, eps_r, dropped.
+
+    Half of a batch is drawn, evenly spread (`nets.normal_lattice`). It comes twice, with eps and
+    -eps: gradients odd in eps cancel. Without this, unconstrained models slowly pick up information
+    (split-normal). With proposals z comes once: they average as well. A discrete x is summed over,
+    so it needs no noise, and its values share their proposals.
+    """
+    half, latent, discrete = -(-batch // 2), models.latent, models.likelihood.discrete
+    twice = lambda a, sign: np.concatenate([a, sign * a], -2)
+    lattice = lambda n, dims: nets.normal_lattice(rng, CHUNK, n, dims)
+    several = lambda a, n: a.reshape(*a.shape[:2], n, latent).swapaxes(1, 2)  # (CHUNK, n, batch, .)
+    x = sample(rng, CHUNK * half).reshape(half, CHUNK, -1).swapaxes(0, 1)
+    x = x[STRIDE * np.arange(CHUNK) % CHUNK]  # x comes in order; in time it must not
+    eps_q = several(lattice(half, 1 + latent * q_samples)[..., 1:], q_samples)
+    noise = lattice(half, latent + (0 if discrete else models.features))
+    z, eps_x = noise[..., :latent], noise[..., latent:]
+    eps_r = np.empty((CHUNK, 0, half, latent))
+    if r_samples and discrete:
+        eps_r = lattice(r_samples, latent)[:, :, None]
+    elif r_samples:
+        eps_r = several(lattice(half, latent * r_samples), r_samples)
+    elif not discrete:
+        z, eps_x = twice(z, 1), twice(eps_x, -1)
+    dropped = models.likelihood.noise
+    dropped = [rng.random((CHUNK, 2 * half, dropped))] if dropped else []
+    return twice(x, 1), twice(eps_q, -1), z, eps_x, eps_r, *dropped
