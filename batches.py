@@ -32,7 +32,7 @@ def sampler(data, discrete):
     return lambda rng, n: rows[(nets.evenly(rng, n) * len(rows)).astype(int)], entropy
 
 
-def start(models, sample, dtype, steps, batch, samples):
+def start(models, sample, dtype, steps, batch):
     """Initial weights (K, size), and for every step x and all noise, see `_draw`, for every model.
 
     Models of the same seed start alike and share their data and noise.
@@ -45,16 +45,16 @@ def start(models, sample, dtype, steps, batch, samples):
     def given():
         for step in range(steps):
             if step % CHUNK == 0:
-                draws = zip(*(draw(models, sample, rng, batch, *samples) for rng in rngs))
+                draws = zip(*(draw(models, sample, rng, batch) for rng in rngs))
                 draws = [np.array(arrays, dtype)[model_of] for arrays in draws]
             x, eps_q, z, eps_x, eps_r, *dropped = (array[:, step % CHUNK] for array in draws)
-            eps_q = eps_q[:, 0] if samples[1] == 1 else eps_q.swapaxes(0, 1)
+            eps_q = eps_q[:, 0] if models.q_samples == 1 else eps_q.swapaxes(0, 1)
             yield x, eps_q, z, eps_x, eps_r.swapaxes(0, 1), dropped
 
     return params, given()
 
 
-def draw(models, sample, rng, batch, r_samples, q_samples):
+def draw(models, sample, rng, batch):
     """CHUNK batches for one seed, (CHUNK, ..., batch, .): x, eps_q, z, eps_x, eps_r, dropped.
 
     Half of a batch is drawn, evenly spread (`nets.normal_lattice`). It comes twice, with eps and
@@ -63,6 +63,7 @@ def draw(models, sample, rng, batch, r_samples, q_samples):
     so it needs no noise, and its values share their proposals.
     """
     half, latent, discrete = -(-batch // 2), models.latent, models.likelihood.discrete
+    r_samples, q_samples = models.r_samples, models.q_samples
     twice = lambda a, sign: np.concatenate([a, sign * a], -2)
     lattice = lambda n, dims: nets.normal_lattice(rng, CHUNK, n, dims)
     several = lambda a, n: a.reshape(*a.shape[:2], n, latent).swapaxes(1, 2)  # (CHUNK, n, batch, .)

@@ -35,6 +35,23 @@ def _join(mean_grad, log_var_grad, params):
     return grad
 
 
+@primitive
+def gaussian_params(mean, log_var):
+    """Mean and log-variance, which broadcasts, in one array: (..., 2 features)."""
+    *batch, features = np.broadcast_shapes(np.shape(mean), np.shape(log_var))
+    params = np.empty((*batch, 2 * features), np.result_type(mean, log_var))
+    for half, values in zip(halves(params), (mean, log_var)):
+        half[...] = values
+    return params
+
+
+defvjp(
+    gaussian_params,
+    lambda ans, mean, log_var: lambda g: sum_to(halves(g)[0], np.shape(mean)),
+    lambda ans, mean, log_var: lambda g: sum_to(halves(g)[1], np.shape(log_var)),
+)
+
+
 def _sum_features(a):
     return a[..., 0] if a.shape[-1] == 1 else a.sum(-1)  # a sum of one is slow in NumPy
 
@@ -124,15 +141,11 @@ class Gaussian:
 
     def __init__(self, mean, log_var):
         mean = reals("mean", mean)
-        if isinstance(log_var, (*NUMBER, Box)) and np.ndim(log_var) == 0:
-            log_var = log_var * np.ones((1, 1), mean.dtype)
-        log_var = reals("log_var", log_var)
-        if log_var.shape[-2:] != (1, 1):
-            check_fit("log_var", log_var.shape, mean.shape)
-        if mean.shape != log_var.shape:  # broadcast by adding zeros: autograd knows how to add
-            zeros = np.zeros(np.broadcast_shapes(mean.shape, log_var.shape), mean.dtype)
-            mean, log_var = mean + zeros, log_var + zeros
-        self.params = anp.concatenate([mean, log_var], axis=-1)
+        if not (isinstance(log_var, (*NUMBER, Box)) and np.ndim(log_var) == 0):
+            log_var = reals("log_var", log_var)
+            if log_var.shape[-2:] != (1, 1):
+                check_fit("log_var", log_var.shape, mean.shape)
+        self.params = gaussian_params(mean, log_var)
 
     @classmethod
     def unpack(cls, params):

@@ -132,7 +132,8 @@ def information_interval(decoder, auxiliary, z, eps, eps_r, confidence=0.99):
     deviation over the batch and t the normal quantile. Rests on z, eps and eps_r that are drawn
     independently for each example, on many examples (central limit theorem) and, for `high`, on
     an r so wide that the weights have a variance. Arguments as for `information_bounds`, n >= 1
-    -> (...) each, nats.
+    -> (...) each, nats. Two things make s smaller and leave the means: `averaged_bounds`, and as
+    control variates the z_i z_j, whose means are known (for z without models' axis, many rows).
     """
     require("confidence", confidence, 0.5 < confidence < 1, "between 0.5 and 1")
     n, batch = len(eps_r), z.shape[-2]
@@ -144,8 +145,18 @@ def information_interval(decoder, auxiliary, z, eps, eps_r, confidence=0.99):
         part = lambda a: None if a is None else a[..., start : start + step, :]
         blocks.append(bounds(decoder, auxiliary, part(z), part(eps), part(eps_r)))
     lower, upper = (np.concatenate(each, -1) for each in zip(*blocks))
-    error = lambda a: NormalDist().inv_cdf(confidence) * a.std(-1, ddof=1) / math.sqrt(batch)
-    return lower.mean(-1) - error(lower), upper.mean(-1) + error(upper)
+    i, j = np.triu_indices(z.shape[-1])
+    controls = z[..., i] * z[..., j] - (i == j)
+    if z.ndim > 2 or batch < 20 * len(i):
+        controls = np.zeros((batch, 0))
+    ends = []
+    for bound, quantile in ((lower, -1), (upper, 1)):
+        centred = np.moveaxis(bound - bound.mean(-1, keepdims=True), -1, 0).reshape(batch, -1)
+        slopes = np.linalg.lstsq(controls - controls.mean(0), centred, rcond=None)[0]
+        bound = bound - (controls @ slopes).T.reshape(bound.shape)
+        error = bound.std(-1, ddof=1 + controls.shape[-1]) / math.sqrt(batch)
+        ends.append(bound.mean(-1) + quantile * NormalDist().inv_cdf(confidence) * error)
+    return tuple(ends)
 
 
 def averaged_bounds(decoder, auxiliary, z, eps, eps_r):
@@ -164,7 +175,8 @@ def averaged_bounds(decoder, auxiliary, z, eps, eps_r):
     log_px_given_z = np.concatenate([log_px_given_z[None], others])
     mean = log_mean_exp(log_w)
     share = np.exp(log_w - mean) / (n + 1)
-    largest = log_w == log_w.max(0)  # without this one 1 - share would cancel
+    places = np.arange(n + 1).reshape(-1, *[1] * mean.ndim)
+    largest = places == log_w.argmax(0)  # without this one 1 - share would cancel
     rest = log_mean_exp(np.where(largest, -np.inf, log_w)) + math.log((n + 1) / n)
     without = mean + np.log1p(-np.where(largest, 0, share)) + math.log((n + 1) / n)
     upper = log_px_given_z - np.where(largest, rest, without)
@@ -192,7 +204,8 @@ def draw(p, eps):
 # ------------------------------------------------------------- maximise ELBO subject to bound = M
 
 C, RHO = 10.0, 5.0  # how hard the constraint is enforced
-LAMBDA_RATE, LAMBDA_RANGE = 0.1, (-50, 5)  # a step moves lambda by this times the gap, within
+LAMBDA_RATE = 0.1  # a step moves lambda by this times the gap
+LAMBDA_MOST = {True: 50.0, False: 5.0}  # with proposals, and without: the bound has a ceiling
 RAMP = 0.4  # the fraction of the steps over which the target rises from 0 to M; then lambda moves
 
 
@@ -294,8 +307,10 @@ def fit(
     sample, most = batches.sampler(data, likelihood.discrete)
     features = sample(np.random.default_rng(0), 1).shape[-1]
     targets, methods = _checked_targets(information, method, most, q_samples)
-    models = untrained(targets, methods, seed, seeds, likelihood, features, latent, hidden)
-    settings = {"steps": steps, "batch": batch, "samples": (r_samples, q_samples)}
+    models = untrained(
+        targets, methods, seed, seeds, likelihood=likelihood, features=features, latent=latent,
+        hidden=hidden, r_samples=int(r_samples), q_samples=int(q_samples),
+    )  # fmt: skip
 
     order, parts = np.argsort(models.seeds, kind="stable"), []  # equal seeds share their noise
     for first in range(0, len(order), SHARD):
@@ -303,7 +318,7 @@ def fit(
         weigh = _weigher([methods[k // seeds] for k in shard], dtype)
         done = lambda step: (first * steps + len(shard) * step) / len(order)
         report = lambda step, gap: progress and progress(done(step), gap)
-        given = batches.start(models[shard], sample, dtype, **settings)
+        given = batches.start(models[shard], sample, dtype, steps, batch)
         parts.append(_train(models[shard], *given, weigh, report, float(learning_rate), steps))
     trained = joined(parts, np.argsort(order))
     for fault in trained.faults():
@@ -335,8 +350,9 @@ def _train(models, params, given, weigh, report, learning_rate, steps):
         rate = learning_rate * 0.5 * (1 + math.cos(math.pi * step / steps))
         move, m, v = nets.adam(grad, m, v, step + 1, rate)
         if step >= RAMP * steps:
-            rise = LAMBDA_RATE * gap * np.maximum(1, -multiplier)  # I = 0 takes lambda = -inf
-            multiplier = np.clip(multiplier + rise, *LAMBDA_RANGE)
+            faster = np.maximum(1, -multiplier) if models.r_samples else 1  # I = 0 takes -inf
+            most = LAMBDA_MOST[models.r_samples > 0]
+            multiplier = np.clip(multiplier + LAMBDA_RATE * gap * faster, -most, most)
 
         moved = params + move
         diverged[(diverged < 0) & ~np.isfinite(moved).all(-1)] = step

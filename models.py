@@ -70,6 +70,8 @@ class Fit:
     features: int
     latent: int
     hidden: int
+    r_samples: int
+    q_samples: int
 
     def decoder(self, z):
         """p(x|z): z (..., batch, latent) -> distribution over x."""
@@ -112,7 +114,7 @@ class Fit:
         off = (lower + upper) / 2 - self.targets
         for k in range(len(self)):
             name = f"{self.methods[k]}, target {self.targets[k]:.7g}, seed {self.seeds[k]}"
-            limit = self.history["multiplier"][k, -1] in (-50, 5)
+            limit = abs(self.history["multiplier"][k, -1]) in (5, 50)
             if self.diverged[k] >= 0:
                 yield f"{name}: diverged and was frozen at step {self.diverged[k]}"
             elif abs(off[k]) > 0.05:
@@ -142,7 +144,7 @@ class Fit:
         save(path, {"": self})
 
 
-def untrained(targets, methods, seed, seeds, likelihood, features, latent, hidden) -> Fit:
+def untrained(targets, methods, seed, seeds, **settings) -> Fit:
     """A model without weights for each target (and its method) and each of the seeds."""
     return Fit(
         params=np.empty((len(targets) * seeds, 0)),
@@ -151,10 +153,7 @@ def untrained(targets, methods, seed, seeds, likelihood, features, latent, hidde
         methods=np.repeat([method.name for method in methods], seeds),
         diverged=np.full(len(targets) * seeds, -1),
         history={},
-        likelihood=likelihood,
-        features=features,
-        latent=latent,
-        hidden=hidden,
+        **settings,
     )
 
 
@@ -169,7 +168,7 @@ def joined(fits, order):
 # --------------------------------------------------------------------------------------- files
 
 FORMAT = "mae 3"
-SETTINGS = ("features", "latent", "hidden")
+SETTINGS = ("features", "latent", "hidden", "r_samples", "q_samples")
 ARRAYS = {"params": "f", "targets": "f", "seeds": "iu", "methods": "U", "diverged": "i"}
 HISTORY = ("target", "lower", "upper", "elbo", "multiplier")
 KINDS = dict.fromkeys(SETTINGS, "i") | ARRAYS | {f"history_{name}": "f" for name in HISTORY}
@@ -203,7 +202,7 @@ def load(path, likelihood=None, name="") -> Fit:
         settings = {key: found[key].item() for key in SETTINGS}
         fit = Fit(**arrays, history=history, likelihood=likelihood, **settings)
         models, steps = fit.targets.shape, history["elbo"].shape[-1:]
-        shapes = [(*models, fit.layout.size), *[models] * 4, *[models + steps] * 4]
+        shapes = [(*models, fit.layout.size), *[models] * 4, *[models + steps] * len(history)]
         sound = [a.shape for a in (*arrays.values(), *history.values())] == shapes
         sound &= all(found[key].dtype.kind in kinds for key, kinds in KINDS.items())
     except (KeyError, TypeError, ValueError) as error:

@@ -31,6 +31,10 @@ def rows(text):
     return [numbers(row) for row in text.split("/")]
 
 
+def blocks(text):
+    return [rows(block) for block in text.split("//")]
+
+
 # Weights: a line for each layer or two; a wide gap ends a row; a row is one unit, its bias last.
 PROBLEMS = {
     "gaussian": {
@@ -51,6 +55,12 @@ PROBLEMS = {
         "eps_x": rows("0.37 / 0.91 / -1.24 / -0.16 / 0.53"),
         "target": {"above": D("1.3"), "below": D("0.12")},
         "multiplier": {"above": D("-0.35"), "below": D("0.8")},
+        "eps_r": blocks("""
+            0.58 / -0.93 / 1.41 / 0.22 / -1.67 // -0.34 / 0.76 / -0.11 / 1.08 / 0.49 //
+            -1.25 / 0.31 / 0.87 / -0.68 / 0.02"""),
+        "eps_q": blocks("""
+            0.15 / -1.12 / 0.66 / 0.91 / -0.27 // 1.73 / 0.38 / -0.84 / -0.05 / 0.59 //
+            -0.46 / 1.29 / 0.12 / -1.54 / 0.97"""),
     },
     "categorical": {
         "likelihood": "categorical",
@@ -69,6 +79,10 @@ PROBLEMS = {
         "z": rows("-1.21 / 0.54 / 1.73 / -0.32 / 0.08"),
         "target": {"above": D("0.9"), "below": D("0.05")},
         "multiplier": {"above": D("0.6"), "below": D("-0.45")},
+        "eps_r": blocks("0.72 // -1.18 // 0.29"),
+        "eps_q": blocks("""
+            -0.36 / 0.84 / 1.27 / -0.59 / 0.18 // 0.95 / -0.23 / -1.41 / 0.67 / 1.06 //
+            -0.08 / 1.62 / 0.33 / -0.77 / -1.15"""),
     },
     # two codes and three features: here a mean in place of a sum over features shows
     "multivariate": {
@@ -92,6 +106,14 @@ PROBLEMS = {
         "eps_x": rows("-0.5 0.8 0.2 / 1.1 -0.3 -0.9 / 0.1 0.7 -1.4 / -0.2 -1.6 0.4 / 0.9 0.35 0.6"),
         "target": {"above": D("2.4"), "below": D("0.3")},
         "multiplier": {"above": D("-0.7"), "below": D("0.25")},
+        "eps_r": blocks("""
+            0.42 -0.67 / 1.15 0.08 / -0.91 0.54 / -0.26 -1.33 / 0.73 1.48 //
+            -0.58 0.39 / 0.17 -1.06 / 1.37 0.82 / -0.44 0.21 / 0.05 -0.95 //
+            0.88 1.24 / -1.52 0.63 / 0.31 -0.19 / 0.69 0.47 / -0.78 -0.13"""),
+        "eps_q": blocks("""
+            -0.33 0.74 / 0.61 1.19 / -1.08 -0.52 / 0.27 0.86 / 1.55 -0.41 //
+            0.94 -0.16 / -0.72 0.35 / 0.48 1.31 / -1.27 0.03 / -0.64 0.57 //
+            0.11 -1.43 / 1.02 -0.88 / -0.29 0.65 / 0.83 -0.37 / -0.06 1.21"""),
     },
 }
 CONSTANTS = {"C": D(10), "rho": D(5)}
@@ -163,6 +185,10 @@ def gaussian_log_prob(x, params):
     return total
 
 
+def log_prior(z):
+    return gaussian_log_prob(z, [D(0)] * (2 * len(z)))
+
+
 def gaussian_sample(params, eps):
     return [m + (log_var / 2).exp() * e for m, log_var, e in zip(*halves(params), eps)]
 
@@ -174,14 +200,15 @@ def gaussian_kl(params):
 
 def softmax(logits):
     weights = [logit.exp() for logit in logits]
-    return [weight / sum(weights) for weight in weights]
+    total = sum(weights)
+    return [weight / total for weight in weights]
 
 
 def decoder_log_prob(p, x, params):
     """log p(x|z), params the decoder's output at z."""
     if p["likelihood"] == "gaussian":
         return gaussian_log_prob(x, params)
-    return sum(t * prob.ln() for t, prob in zip(x, softmax(params)))
+    return sum(t * prob.ln() for t, prob in zip(x, softmax(params)) if t)
 
 
 def one_hots(p):
@@ -229,6 +256,52 @@ def mean_infomax_bound(p):
     return mean([infomax_bound(p, i) for i in range(len(p["z"]))])
 
 
+# ------------------------------------------------------------------------- I from both sides
+
+
+def weight(p, x, z, proposal):
+    """p(x|z) p(z) / proposal(z|x), proposal a Gaussian's parameters."""
+    log_joint = decoder_log_prob(p, x, decoder(p, z)) + log_prior(z)
+    return (log_joint - gaussian_log_prob(z, proposal)).exp()
+
+
+def information_bounds(p, i):
+    """log p(x|z) - log mean w of code i, lower and upper: with and without z's own w.
+
+    x = the decoder's sample with noise eps_x, the other w are of samples of r(z|x) with each of the
+    noises eps_r. Of a categorical x the expectation; eps_r is then that of all codes.
+    """
+    z = p["z"][i]
+    params = decoder(p, z)
+
+    def of_x(x):
+        r = auxiliary(p, x)
+        noises = [block[i if len(block) > 1 else 0] for block in p["eps_r"]]
+        others = [weight(p, x, gaussian_sample(r, eps), r) for eps in noises]
+        log_p = decoder_log_prob(p, x, params)
+        return log_p - mean([weight(p, x, z, r), *others]).ln(), log_p - mean(others).ln()
+
+    if p["likelihood"] == "gaussian":
+        return of_x(gaussian_sample(params, p["eps_x"][i]))
+    every = [of_x(x) for x in one_hots(p)]
+    return tuple(sum(q * b for q, b in zip(softmax(params), bounds)) for bounds in zip(*every))
+
+
+def iwae(p, i):
+    """log mean w of example i, the w of samples of q(z|x) with each of the noises eps_q."""
+    x = p["x"][i]
+    q = encoder(p, x)
+    return mean([weight(p, x, gaussian_sample(q, block[i]), q) for block in p["eps_q"]]).ln()
+
+
+def mean_information_bounds(p):
+    return [mean(side) for side in zip(*[information_bounds(p, i) for i in range(len(p["z"]))])]
+
+
+def mean_iwae(p):
+    return mean([iwae(p, i) for i in range(len(p["x"]))])
+
+
 # ------------------------------------------------------------------------ constrained objectives
 
 
@@ -259,14 +332,20 @@ def lagrangian_slope(p, side):
 
 def gradient(f, p, network):
     """Central differences: the step errs by about 1e-24, rounding by 1e-38."""
+    return gradient_of_all(lambda p: [f(p)], p, network)[0]
+
+
+def gradient_of_all(functions, p, network):
+    """Those of several values that are computed together: a list for each."""
     step = D("1e-12")
     slopes = []
     for k in range(len(p[network])):
         up, down = list(p[network]), list(p[network])
         up[k] += step
         down[k] -= step
-        slopes.append((f({**p, network: up}) - f({**p, network: down})) / (2 * step))
-    return slopes
+        ends = zip(functions({**p, network: up}), functions({**p, network: down}))
+        slopes.append([(high - low) / (2 * step) for high, low in ends])
+    return [list(own) for own in zip(*slopes)]
 
 
 def adam():
@@ -309,10 +388,6 @@ def settled(integral):
     raise AssertionError("an integral has not settled")
 
 
-def log_prior(z):
-    return gaussian_log_prob([z], [D(0), D(0)])
-
-
 def exact_log_likelihood(p, i):
     """log integral p(z) p(x|z) dz for example i."""
 
@@ -320,7 +395,7 @@ def exact_log_likelihood(p, i):
         total = D(0)
         for z in points:
             log_p_x_z = decoder_log_prob(p, p["x"][i], decoder(p, [z]))
-            total += step * (log_prior(z) + log_p_x_z).exp()
+            total += step * (log_prior([z]) + log_p_x_z).exp()
         return total.ln()
 
     return settled(log_p_x)
@@ -359,7 +434,7 @@ def joint_mean(p, value):
     """E value(z, log p(x|z), log p(x), r), z, x ~ p(z) p(x|z), r the auxiliary's output at x."""
 
     def expectation(points, step):
-        codes = [(z, log_prior(z), decoder(p, [z])) for z in points]
+        codes = [(z, log_prior([z]), decoder(p, [z])) for z in points]
         if p["likelihood"] == "gaussian":  # x runs over the same grid as z
             all_x, cell = [[x] for x in points], step
         else:
@@ -423,6 +498,9 @@ FIELDS = {
         "eps_x": "Standard normal noise of the decoder's samples (Gaussian x only): [N][F].",
         "target": "M of the constrained objectives, one above and one below the mean bound B.",
         "multiplier": "lambda of the Lagrangian that goes with either target.",
+        "eps_r": "Standard normal noise of 3 proposals from r(z|x): [3][N][L], or [3][1][L] where "
+        "all codes and all categories share it.",
+        "eps_q": "Standard normal noise of 3 samples from q(z|x), for the IWAE bound: [3][N][L].",
     },
     "values": {
         "decoder_output": "Outputs of the decoder's network at z: [N][P].",
@@ -439,6 +517,12 @@ FIELDS = {
         "categorical x prior_entropy(L) + the sum over the categories of p(x|z) log r(z|x): [N].",
         "mean_elbo": "E, the mean of elbo over the examples.",
         "mean_infomax_bound": "B, the mean of infomax_bound over the codes.",
+        "information_lower": "log p(x|z) - log of the mean of 4 weights, z's own and those of the "
+        "3 proposals; x = decoder_sample, or the sum over the categories as above. The weight of z "
+        "is p(x|z) N(z; 0, I) / r(z|x): [N].",
+        "information_upper": "The same with the mean of the 3 proposals' weights alone: [N].",
+        "iwae": "log of the mean over 3 samples z of q(z|x) of p(x|z) N(z; 0, I) / q(z|x): [N].",
+        "mean_information_lower, mean_information_upper, mean_iwae": "Their means.",
     },
     "objectives": {
         "penalty": "Term -C |B - M| and its slope, the derivative in B; objective = E + term.",
@@ -451,6 +535,9 @@ FIELDS = {
         "infomax_bound": "Gradient of B in the weights of decoder and auxiliary, through the "
         "sample of x or the sum over x as well. In the encoder's it is zero (left out).",
         "penalty, lagrangian": "Gradients of the objectives in the decoder's weights, by target.",
+        "information_lower, information_upper": "Gradients of their means in the weights of decoder "
+        "and auxiliary: through x, through the proposals and through all weights.",
+        "iwae": "Gradient of its mean in the weights of decoder and encoder.",
     },
     "exact": {
         "log_likelihood": "log p(x) = log integral p(z) p(x|z) dz of every example: [N].",
@@ -465,6 +552,7 @@ FIELDS = {
 
 def values(p):
     examples = range(len(p["x"]))
+    lower, upper = zip(*[information_bounds(p, i) for i in examples])
     decoded = [decoder(p, z) for z in p["z"]]
     encoded = [encoder(p, x) for x in p["x"]]
     recovered = [auxiliary(p, x) for x in p["x"]]
@@ -486,6 +574,12 @@ def values(p):
         "infomax_bound": [infomax_bound(p, i) for i in examples],
         "mean_elbo": mean_elbo(p),
         "mean_infomax_bound": mean_infomax_bound(p),
+        "information_lower": list(lower),
+        "information_upper": list(upper),
+        "iwae": [iwae(p, i) for i in examples],
+        "mean_information_lower": mean(lower),
+        "mean_information_upper": mean(upper),
+        "mean_iwae": mean_iwae(p),
     }
 
 
@@ -515,6 +609,12 @@ def gradients(p):
         both[name] = {
             side: gradient(lambda p: mean_elbo(p) + term(p, side), p, "decoder") for side in SIDES
         }
+    both["iwae"] = {name: gradient(mean_iwae, p, name) for name in ("decoder", "encoder")}
+    sides = {
+        name: gradient_of_all(mean_information_bounds, p, name) for name in ("decoder", "auxiliary")
+    }
+    for k, side in enumerate(("information_lower", "information_upper")):
+        both[side] = {name: slopes[k] for name, slopes in sides.items()}
     return both
 
 

@@ -37,19 +37,19 @@ def given(problem):
     return arrays, networks
 
 
-def means(problem):
-    """Mean ELBO and mean infomax bound as functions of a dictionary of all weights."""
+def bounds(problem):
+    """Every bound, of all examples, as a function of a dictionary of all weights."""
     a, networks = given(problem)
-
-    def mean_elbo(weights):
-        decoder, encoder, _ = networks(weights)
-        return mae.elbo(encoder, decoder, a["x"], a["eps_z"]).mean()
-
-    def mean_bound(weights):
-        decoder, _, auxiliary = networks(weights)
-        return mae.infomax_bound(decoder, auxiliary, a["z"], a.get("eps_x")).mean()
-
-    return mean_elbo, mean_bound
+    generated = a["z"], a.get("eps_x")
+    both = lambda p, r: mae.information_bounds(p, r, *generated, a["eps_r"])
+    functions = {
+        "elbo": lambda p, q, r: mae.elbo(q, p, a["x"], a["eps_z"]),
+        "infomax_bound": lambda p, q, r: mae.infomax_bound(p, r, *generated),
+        "information_lower": lambda p, q, r: both(p, r)[0],
+        "information_upper": lambda p, q, r: both(p, r)[1],
+        "iwae": lambda p, q, r: mae.iwae(q, p, a["x"], a["eps_q"]),
+    }
+    return {name: lambda weights, f=f: f(*networks(weights)) for name, f in functions.items()}
 
 
 def values(problem):
@@ -64,21 +64,20 @@ def values(problem):
         "decoder_log_prob": p.log_prob(a["x"]),
         "auxiliary_log_prob": r.log_prob(a["z"]),
         "encoder_kl": q.kl(),
-        "elbo": mae.elbo(encoder, decoder, a["x"], a["eps_z"]),
-        "infomax_bound": mae.infomax_bound(decoder, auxiliary, a["z"], a.get("eps_x")),
     }
     if isinstance(p, mae.Gaussian):
         found["decoder_sample"] = p.sample(a["eps_x"])
     else:
         found["decoder_probs"] = p.probs
-    for name in ("elbo", "infomax_bound"):
+    for name, bound in bounds(problem).items():
+        found[name] = bound(a)
         found[f"mean_{name}"] = found[name].mean()
     return found
 
 
 def objectives(problem):
     inputs = GOLDEN["problems"][problem]["given"]
-    mean_elbo, mean_bound = (mean(given(problem)[0]) for mean in means(problem))
+    mean_elbo, mean_bound = (values(problem)[f"mean_{name}"] for name in ("elbo", "infomax_bound"))
 
     def parts(constraint, side):
         gap = inputs["target"][side] - mean_bound
@@ -91,12 +90,15 @@ def objectives(problem):
 
 
 def gradients(problem):
-    elbo, bound = (grad(mean)(given(problem)[0]) for mean in means(problem))
-    constrained = {
-        name: {s: elbo["decoder"] + parts["slope"] * bound["decoder"] for s, parts in sides.items()}
-        for name, sides in objectives(problem).items()
+    weights = given(problem)[0]
+    found = {
+        name: grad(lambda weights, f=f: f(weights).mean())(weights)
+        for name, f in bounds(problem).items()
     }
-    return {"elbo": elbo, "infomax_bound": bound, **constrained}
+    elbo, bound = found["elbo"]["decoder"], found["infomax_bound"]["decoder"]
+    for name, sides in objectives(problem).items():
+        found[name] = {side: elbo + parts["slope"] * bound for side, parts in sides.items()}
+    return found
 
 
 @cache
