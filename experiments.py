@@ -139,6 +139,19 @@ def two_sided_claims(rows):
     yield at_most("MAE: M to the ends of the interval of I", problems.INTERVAL_REACHED, max(ends))
 
 
+def information_claims(rows):
+    ends = [np.abs(values(rows, end) - values(rows, "target")) for end in INTERVAL]
+    off = np.maximum(*ends)
+    both, exact = values(rows, "r_samples") > 0, ends[0] == ends[1]
+    yield at_most(
+        "both sides: |I - M| on all data of one feature", REACHED, off[both & exact].max()
+    )
+    yield at_least("bound alone: |I - M| of the worst of these", 0.2, off[~both & exact].max())
+    most = off[both & ~exact].max()
+    yield at_most("both sides, faces: M to the ends", problems.INTERVAL_REACHED, most)
+    yield at_least("bound alone, faces: M to the ends", 1, off[~both & ~exact].max())
+
+
 def faces_claims(rows):
     yield at_least("angle from the code, R^2", 0.97, values(rows, "r2_angle").min())
     yield at_least("emotion from the code, R^2", 0.97, values(rows, "r2_emotion").min())
@@ -148,7 +161,7 @@ def faces_claims(rows):
 # --------------------------------------------------------------------------------- the experiments
 
 USUAL = {"seeds": 4, "seed": 0, "steps": 4000, "batch": 128, "hidden": 16, "r_samples": 4}
-MAE, LN_10 = mae.LAGRANGIAN, math.log(10)
+MAE, TENS = mae.LAGRANGIAN, (None, 0.5, 1.0, 1.5, 2.0, 2.2, math.log(10))
 ANNEALING = [mae.annealed(end) for end in (0.25, 0.5, 1)]
 VAE = {mae.VAE: (None,)}
 SWEEP = VAE | {MAE: tuple(np.linspace(0, 2, 9).tolist())}
@@ -157,6 +170,18 @@ COMPARED = dict.fromkeys(COMPARED, (None,)) | {mae.PENALTY: (1.0, 2.0), MAE: (1.
 CAUSAL = dict.fromkeys([mae.VAE, *ANNEALING], (None,)) | {MAE: (0.0, 0.35, 0.7, 1.0, 1.2)}
 BY_METHOD = ("group", "method", "target")
 INTERVAL = ("information_low", "information_high")
+
+FACE = mae.fixed_variance(0.3)
+ON_FACES = {"steps": 1000, "batch": 32, "hidden": 128, "latent": 2, "learning_rate": 3e-3}
+ASKED = {  # name -> models, proposals
+    name: (Group(problem, mae.GAUSSIAN, {MAE: (0.3, 0.7, 1.5)}, False), 4)
+    for name, problem in problems.LINES.items()
+} | {
+    "fixed variance": (
+        Group(NORMAL, mae.fixed_variance(STD), {MAE: (0.1, 0.25, 0.5, 1.0, 2.0)}, False), 4),
+    "ten categories": (Group(UNIFORM, mae.CATEGORICAL, {MAE: TENS[2:6]}), 16),
+    "faces": (Group(FACES, FACE, {MAE: (3.0, 5.0)}, settings=ON_FACES | {"seeds": 1}), 4),
+}  # fmt: skip
 
 EXPERIMENTS = {
     "split-normal": Experiment(
@@ -168,7 +193,7 @@ EXPERIMENTS = {
     ),
     "categorical": Experiment(
         "x uniform on ten values, softmax decoder (Figure 5)",
-        {"categorical": Group(UNIFORM, mae.CATEGORICAL, {MAE: (None, 0.5, 1.0, 1.5, 2.0, 2.2, LN_10)})},
+        {"categorical": Group(UNIFORM, mae.CATEGORICAL, {MAE: TENS})},
         categorical_claims,
         settings={"r_samples": 16},
     ),
@@ -207,22 +232,33 @@ EXPERIMENTS = {
     ),
     "faces": Experiment(
         "faces with two hidden factors, laid out by a two-dimensional code (Figure 3)",
-        {"faces": Group(FACES, mae.fixed_variance(0.3), VAE | {MAE: (2.0, 3.0, 4.0, 5.0)})},
+        {"faces": Group(FACES, FACE, VAE | {MAE: (2.0, 3.0, 4.0, 5.0)})},
         faces_claims,
         keys=("method", "target"),
         heads=(*INTERVAL, "infomax_bound", "elbo", "rate", "r2_angle", "r2_emotion"),
-        settings={"seeds": 1, "steps": 1000, "batch": 32, "hidden": 128, "latent": 2,
-                  "learning_rate": 3e-3},
+        settings={"seeds": 1, **ON_FACES},
     ),
     "digits": Experiment(
         "digits of 64 pixels: I itself with codes of two, four and eight dimensions",
-        {f"{n} codes": Group(DIGITS, mae.fixed_variance(0.3), {MAE: (3.0, 6.0)},
+        {f"{n} codes": Group(DIGITS, FACE, {MAE: (3.0, 6.0)},
                              settings={"latent": n}) for n in (2, 4, 8)},
         two_sided_claims,
         keys=("group", "target"),
         heads=(*INTERVAL, "infomax_bound", "elbo", "rate"),
         settings={"seeds": 1, "steps": 2000, "batch": 64, "hidden": 64, "learning_rate": 5e-3,
                   "r_samples": 16},
+    ),
+    "information": Experiment(
+        "I asked for and I had: by the bound alone, and by estimates from both sides",
+        {
+            f"{name}, {way}": group._replace(settings=group.settings | {"r_samples": n})
+            for name, (group, proposals) in ASKED.items()
+            for way, n in (("bound alone", 0), ("both sides", proposals))
+        },
+        information_claims,
+        keys=("group", "target"),
+        heads=(*INTERVAL, "infomax_bound"),
+        settings={"seeds": 2},
     ),
 }  # fmt: skip
 
@@ -336,7 +372,7 @@ def run(name, options):
     for line in (line for fit in fits.values() for line in divergences(fit)):
         print("WARNING: " + line)
     files = {"metrics.csv": lambda path: write_metrics(rows, path)}
-    named = fits if len(fits) > 1 else {"": fit}
+    named = fits if len(fits) > 1 else {"": fits[group_name]}
     files["models.npz"] = lambda path: mae.save(path, named)
     if not options.no_plot:
         import figures  # and with it matplotlib, which takes its time
@@ -346,6 +382,14 @@ def run(name, options):
         files |= {file: figure.savefig for file, figure in drawn.items()}
     print(*models.write(folder, files), sep="\n")
     return rows
+
+
+@contextlib.contextmanager
+def silence():
+    """No warnings of training."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", mae.TrainingWarning)
+        yield
 
 
 def train(name, group, settings, options):
@@ -361,42 +405,44 @@ def train(name, group, settings, options):
     methods, targets = zip(*dict.fromkeys(pairs))
     progress = progress_line(name, settings["steps"])
     settings |= {"likelihood": group.likelihood, "information": targets, "method": methods}
-    with warnings.catch_warnings():  # the table says what came out, by exact values
-        warnings.simplefilter("ignore", mae.TrainingWarning)
+    with silence():  # the table says what came out, by exact values
         fit = mae.fit(group.problem.data, progress=progress, **settings)
     if progress:
         print("\r" + " " * 79 + "\r", end="", file=sys.stderr)
     return fit
 
 
-SCALING = "seconds of training against models, steps and batch, to plan a sweep"
+SCALING = "seconds of training against models, steps, batch and proposals, to plan a sweep"
+COMMON = {"steps": 400, "batch": 64, "r_samples": 0}
 CURVES = {  # what grows, from the common point of 24 models, 400 steps, batches of 64
     "models": [6, 24, 96, 384],
     "steps": [100, 200, 400, 800],
     "batch": [16, 64, 256, 1024],
+    "r_samples": [0, 1, 4, 16],
 }
 
 
-def seconds(models=24, steps=400, batch=64):
+def seconds(models=24, **settings):
     """The shortest time of three split-normal fits; a quarter of the models share each target."""
     information, taken = np.linspace(0, 2, max(models // 4, 1)), []
     for _ in range(3):
         start = time.perf_counter()
-        mae.fit(NORMAL.data, information=information, seeds=4, steps=steps, batch=batch)
+        with silence():
+            mae.fit(NORMAL.data, information=information, seeds=4, **COMMON | settings)
         taken.append(time.perf_counter() - start)
     return min(taken)
 
 
 def scaling(options):
     """Measure and print the three curves."""
-    print("   grows  value  seconds  ms/step  of one step of 24 models and 64 examples")
+    print("    grows  value  seconds  ms/step  of one step of 24 models and 64 examples")
     rows, common = [], seconds() / 400
     for what, size in ((what, size) for what, sizes in CURVES.items() for size in sizes):
         taken = seconds(**{what: size})
         per_step = taken / (size if what == "steps" else 400)
         row = {"grows": what, "value": size, "seconds": taken, "ms_per_step": 1e3 * per_step}
         rows.append(row | {"relative_step": per_step / common})
-        print("{:>8}{:>7}{:>9.3f}{:>9.3f}{:>8.2f}".format(*rows[-1].values()))
+        print("{:>9}{:>7}{:>9.3f}{:>9.3f}{:>8.2f}".format(*rows[-1].values()))
     files = {"metrics.csv": lambda path: write_metrics(rows, path)}
     if not options.no_plot:
         import figures
@@ -445,7 +491,7 @@ count, seed = number(int, 1, 10**6, "integer"), number(int, 0, 10**9, "integer")
 proposals = number(int, 0, 10**4, "integer")
 
 
-def parse(arguments):
+def parser():
     summaries = {name: experiment.summary for name, experiment in EXPERIMENTS.items()}
     summaries |= {"scaling": SCALING, "all": "every experiment above, and a summary of the claims"}
     listed = "\n".join(["experiments:", *(f"  {n:14}{text}" for n, text in summaries.items())])
@@ -480,18 +526,22 @@ def parse(arguments):
     )
     add("--out", metavar="DIR", type=Path, default=Path("out"), help="write to DIR/NAME/")
     add("--no-plot", action="store_true", help="no figures")  # fmt: skip
-    options = parser.parse_args(arguments)
+    return parser
 
+
+def parse(arguments):
+    """The options, each legal and such as applies to the experiment."""
+    options = parser().parse_args(arguments)
     experiment = EXPERIMENTS.get(options.name)
     for name in ("information", "method", *USUAL):
         applies = experiment and (name != "method" or experiment.keys == ("target",))
         if getattr(options, name) is not None and not applies:
-            parser.error(f"argument --{name}: does not apply to {options.name}")
+            parser().error(f"argument --{name}: does not apply to {options.name}")
     for group in experiment.groups.values() if experiment else ():
         for value in options.information or ():
             if value is not None and value > group.problem.most + 1e-9:
                 most = f"{group.problem.most:.7g}"
-                parser.error(f"argument --information: {value} is more than x can hold, {most}")
+                parser().error(f"argument --information: {value} is more than x can hold, {most}")
     return options
 
 

@@ -41,9 +41,10 @@ def row_per_model(fits, rows):
 
 def split_normal(fits, rows, known):
     """Each row: p(x|z) p(z) dz for a grid of z, coloured by z; p(x) against the truth."""
-    x, z, dz = np.linspace(-3.6, 3.6, 721), np.linspace(-2.8, 2.8, 15), 0.4
-    figure, axes, models = row_per_model(fits, rows)
     (problem,) = known.values()
+    x, z, dz = np.linspace(*1.5 * problem.rows[[0, -1], 0], 721), np.linspace(-2.8, 2.8, 15), 0.4
+    truth = problem.truth(x[:, None])
+    figure, axes, models = row_per_model(fits, rows)
     for axis, model in zip(axes, models):
         p = model.decoder(z[:, None])
         density = mae.Gaussian(p.mean[:, None], p.log_var[:, None]).log_prob(x[:, None])  # (z, x)
@@ -52,10 +53,10 @@ def split_normal(fits, rows, known):
         lines.set(array=z, cmap="viridis")
         axis.add_collection(lines)
         axis.plot(x[::3], np.exp(mae.exact_log_likelihood(model.decoder, x[::3, None])), "k", lw=1)
-        axis.plot(x, problem.truth(x[:, None]), "--", color="tab:red", lw=1)
-        axis.set(xlim=(x[0], x[-1]), ylim=(0, 1.08 * max(0.4, pieces.max())), yticks=[])
+        axis.plot(x, truth, "--", color="tab:red", lw=1)
+        axis.set(xlim=(x[0], x[-1]), ylim=(0, 1.08 * max(truth.max(), pieces.max())), yticks=[])
     axes[-1].set_xlabel("$x$")
-    names = ["$p(x|z)\\,p(z)\\,dz$ for each $z$", "all $z$: $p(x)$", "truth, $N(0, 1)$"]
+    names = ["$p(x|z)\\,p(z)\\,dz$ for each $z$", "all $z$: $p(x)$", "truth"]
     figure.legend([lines, *axes[-1].lines], names, ncols=3, **ABOVE)
     figure.colorbar(lines, ax=axes, label="$z$", aspect=60, pad=0.02)
     return {"figure.png": figure, "history.png": history(fits, known)}
@@ -65,40 +66,54 @@ def categorical(fits, rows, known):
     """Each row: the ten p(x|z) as functions of z, and the true p(x)."""
     z = np.linspace(-3.2, 3.2, 641)
     figure, axes, models = row_per_model(fits, rows)
+    (problem,) = known.values()
+    truth = problem.truth(np.eye(models[0].features))
     for axis, model in zip(axes, models):
         lines = axis.plot(z, model.decoder(z[:, None]).probs, lw=1.2)
-        lines += axis.plot(z, np.full_like(z, 0.1), "--", color="0.4", lw=1)
+        for prob in set(truth.round(9)):
+            frequency = axis.axhline(prob, ls="--", color="0.4", lw=1)
         axis.set(xlim=(z[0], z[-1]), ylim=(-0.03, 1.05), yticks=[0, 1])
     axes[-1].set_xlabel("$z$")
-    names, title = [*map(str, range(10)), "true $p(x)$"], "$p(x|z)$ for each $x$"
-    figure.legend(lines, names, ncols=11, title=title, handlelength=1, columnspacing=0.9, **ABOVE)
+    names, title = [*map(str, range(len(truth))), "true $p(x)$"], "$p(x|z)$ for each $x$"
+    figure.legend(
+        [*lines, frequency],
+        names,
+        ncols=11,
+        title=title,
+        handlelength=1,
+        columnspacing=0.9,
+        **ABOVE,
+    )
     return {"figure.png": figure, "history.png": history(fits, known)}
 
 
 def history(fits, known):
-    """Bound against target, ELBO and multiplier while training, as means of 25 steps."""
+    """I by its estimate against target, ELBO and multiplier while training: means of 25 steps."""
     ((name, fit),) = fits.items()
     optimum = known[name].optimum
     figure, axes = blank(6, 3, sharex=True)
-    bound, elbo, multiplier = axes[:, 0]
+    information, elbo, multiplier = axes[:, 0]
+    middle = (fit.history["lower"] + fit.history["upper"]) / 2
+    shown = (middle, fit.history["elbo"], fit.history["multiplier"])
     targets = dict.fromkeys(map(problems.label, fit.targets))
     colors = dict(zip(targets, colormaps["viridis"](np.linspace(0, 0.92, len(targets)))))
     middles = np.arange(fit.history["elbo"].shape[1]) + 0.5  # of the steps
     for k, target in enumerate(fit.targets):
         text, first = problems.label(target), fit.seeds[k] == fit.seeds[0]
         style = {"color": colors[text], "lw": 0.7}
-        for axis, name in zip(axes[:, 0], ("infomax_bound", "elbo", "multiplier")):
-            points = np.array([middles, fit.history[name][k]])
+        for axis, values in zip(axes[:, 0], shown):
+            points = np.array([middles, values[k]])
             blocks = np.array_split(points, max(len(middles) // 25, 1), axis=1)
             means = np.transpose([block.mean(1) for block in blocks])
             axis.plot(*means, **style, label=text if first else None)
         if first and not math.isnan(target):
-            bound.plot(fit.history["target"][k], "--", **style)
-    bound.set_ylabel("infomax bound (nats),\ntarget dashed")
+            information.plot(fit.history["target"][k], "--", **style)
+    most = np.nanmax([1, *fit.targets])
+    information.set(ylabel="estimate of $I$ (nats),\ntarget dashed", ylim=(-0.1, 1.15 * most))
     elbo.axhline(optimum, color="0.4", ls="--", lw=0.8)
     elbo.set(ylabel="ELBO (nats)", ylim=(optimum - 0.3, optimum + 0.1))
     multiplier.set(ylabel="multiplier $\\lambda$", xlabel="training step")
-    handles = bound.get_legend_handles_labels()
+    handles = information.get_legend_handles_labels()
     figure.legend(*handles, ncols=5, title="target $M$ (nats)", **ABOVE)
     return figure
 
@@ -236,11 +251,50 @@ def faces(fits, rows, known):
     return {"figure.png": figure}
 
 
+def digits(fits, rows, known):
+    """Digits decoded from twelve codes of the prior, for every model."""
+    models = [(name, fit[k]) for name, fit in fits.items() for k in range(len(fit))]
+    models = [(name, model) for name, model in models if model.seeds == models[0][1].seeds]
+    figure, axes = blank(0.4 + 0.5 * len(models), len(models), width=6)
+    for axis, (name, model) in zip(axes[:, 0], models):
+        z = np.random.default_rng(0).standard_normal((12, model.latent))
+        drawn = model.decoder(z).mean.reshape(12, problems.PIXELS, problems.PIXELS)
+        axis.imshow(np.block([list(drawn)]), cmap="gray_r", vmin=-1, vmax=1)
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
+        text = f"{name}\n{named(model.targets)}"
+        axis.set_ylabel(text, rotation=0, ha="right", va="center", fontsize=8)
+    return {"figure.png": figure}
+
+
+def information(fits, rows, known):
+    """Information asked for against information had: by the bound alone, and from both sides."""
+    figure, axes = blank(3.4, 1, 2, width=7, sharex=True, sharey=True)
+    names = list(dict.fromkeys(name.split(",")[0] for name in fits))
+    for axis, way in zip(axes[0], ("bound alone", "both sides")):
+        axis.plot([0, 5.6], [0, 5.6], color="0.7", lw=1, zorder=0)
+        for name, shape in zip(names, "osD^v<>P"):
+            own = [row for row in rows if row["group"] == f"{name}, {way}"]
+            wanted = np.array([row["target"] for row in own])
+            low, high = (
+                np.array([row[f"information_{end}"] for row in own]) for end in ("low", "high")
+            )
+            axis.errorbar(wanted, (low + high) / 2, (high - low) / 2, fmt=shape, ms=5, alpha=0.8,
+                          mec="w", mew=0.4, label=name)  # fmt: skip
+        axis.set(title=f"trained by {way}" if way == "both sides" else "trained by the bound alone")
+        axis.set_xlabel("$M$: information asked for (nats)")
+    axes[0, 0].set_ylabel("$I(z, x)$ (nats)")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), ncols=4, **ABOVE)
+    return {"figure.png": figure}
+
+
 def scaling(rows):
     """Seconds against each of the three, and what growing in proportion would be."""
-    figure, axes = blank(2.6, 1, 3, width=7, sharey=True)
+    figure, axes = blank(2.6, 1, 4, width=8, sharey=True)
     for axis, what in zip(axes[0], dict.fromkeys(row["grows"] for row in rows)):
         x, y = (problems.values(rows, column, grows=what) for column in ("value", "seconds"))
+        if what == "r_samples":  # of which there may be none
+            x, what = x + 1, "r_samples + 1"
         axis.loglog(x, y, "o-", ms=4, label="measured")
         axis.loglog(x, y[-1] * x / x[-1], "--", color="0.5", lw=1, label="in proportion")
         axis.set_xlabel(what)
@@ -251,5 +305,7 @@ def scaling(rows):
     return figure
 
 
-EXPERIMENTS = (split_normal, categorical, likelihood, sequences, methods, faces)
+EXPERIMENTS = (
+    split_normal, categorical, likelihood, sequences, methods, faces, digits, information,
+)  # fmt: skip
 DRAWINGS = {draw.__name__.replace("_", "-"): draw for draw in EXPERIMENTS}
