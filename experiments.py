@@ -328,12 +328,14 @@ def divergences(fit):
 
 
 def write_metrics(rows, path):
+    """One line per row; columns that some rows lack are empty there."""
     text = {float: lambda v: "" if math.isnan(v) else v, bool: lambda v: str(v).lower()}
     with open(path, "w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(rows[0])
+        columns = dict.fromkeys(name for row in rows for name in row)
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
         for row in rows:
-            writer.writerow([text.get(type(v), lambda v: v)(v) for v in row.values()])
+            writer.writerow({k: text.get(type(v), lambda v: v)(v) for k, v in row.items()})
 
 
 def progress_line(name, steps):

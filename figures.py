@@ -268,22 +268,23 @@ def digits(fits, rows, known):
 
 
 def information(fits, rows, known):
-    """Information asked for against information had: by the bound alone, and from both sides."""
+    """I - M against M: by the bound alone, and from both sides."""
     figure, axes = blank(3.4, 1, 2, width=7, sharex=True, sharey=True)
     names = list(dict.fromkeys(name.split(",")[0] for name in fits))
     for axis, way in zip(axes[0], ("bound alone", "both sides")):
-        axis.plot([0, 5.6], [0, 5.6], color="0.7", lw=1, zorder=0)
+        axis.axhspan(-problems.REACHED, problems.REACHED, color="0.85", lw=0, zorder=0)
         for name, shape in zip(names, "osD^v<>P"):
-            own = [row for row in rows if row["group"] == f"{name}, {way}"]
-            wanted = np.array([row["target"] for row in own])
+            own = problems.values(rows, "target", group=f"{name}, {way}")
             low, high = (
-                np.array([row[f"information_{end}"] for row in own]) for end in ("low", "high")
+                problems.values(rows, f"information_{end}", group=f"{name}, {way}") - own
+                for end in ("low", "high")
             )
-            axis.errorbar(wanted, (low + high) / 2, (high - low) / 2, fmt=shape, ms=5, alpha=0.8,
-                          mec="w", mew=0.4, label=name)  # fmt: skip
-        axis.set(title=f"trained by {way}" if way == "both sides" else "trained by the bound alone")
-        axis.set_xlabel("$M$: information asked for (nats)")
-    axes[0, 0].set_ylabel("$I(z, x)$ (nats)")
+            style = {"fmt": shape, "ms": 5, "alpha": 0.8, "mec": "w", "mew": 0.4, "label": name}
+            axis.errorbar(own, (low + high) / 2, (high - low) / 2, **style)
+        axis.set(title=f"trained by {way}", xlabel="asked for: $M$ (nats)")
+        axis.set_yscale("symlog", linthresh=0.05)
+        axis.set_yticks([-0.05, 0, 0.05, 0.5, 2], ["-0.05", "0", "0.05", "0.5", "2"])
+    axes[0, 0].set_ylabel("had more: $I(z, x) - M$ (nats)")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), ncols=4, **ABOVE)
     return {"figure.png": figure}
 
