@@ -18,12 +18,12 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 
+import claims
 import mae
 import models
 import problems
 from problems import (
-    DIGITS, EXACT, FACES, NORMAL, REACHED, SEQUENCES, STD, UNIFORM, Problem, autoregressive, label,
-    rows_of, values,
+    DIGITS, EXACT, FACES, NORMAL, SEQUENCES, STD, UNIFORM, Problem, autoregressive, label, rows_of,
 )  # fmt: skip
 
 LIKELIHOOD_KEPT = 0.01  # nats below the optimum that need no warning
@@ -46,116 +46,6 @@ class Experiment(NamedTuple):
     keys: tuple = ("target",)  # columns that tell the lines of the table apart
     heads: tuple = ("information", "infomax_bound", "log_likelihood", "below_optimum", "elbo")
     settings: dict = {}  # of mae.fit, where they are not the usual ones
-
-
-# ------------------------------------------------------------------------------ the poster's claims
-
-
-def misses(rows, column, **where):
-    """Largest |column - target| of the models under constraint."""
-    where = {"method": "lagrangian", **where}
-    return np.abs(values(rows, column, **where) - values(rows, "target", **where)).max()
-
-
-# A claim: what, the bar, the number found, whether it holds (not if the number is nan).
-
-
-def at_most(claim, bar, found):
-    return claim, f"<= {bar:g}", found, found <= bar
-
-
-def at_least(claim, bar, found):
-    return claim, f">= {bar:g}", found, found >= bar
-
-
-def split_normal_claims(rows):
-    vae = values(rows, "information", method="vae")
-    yield at_most("a VAE ignores its code: I", 0.01, vae.max())
-    yield at_most("MAE: |I - M| at every M", 0.01, misses(rows, "information"))
-    yield at_most("no likelihood lost, nats", 0.002, values(rows, "below_optimum").max())
-
-
-def categorical_claims(rows):
-    below = [row for row in rows if not row["target"] > 2.2]
-    vae, lost = values(rows, "information", method="vae"), values(below, "below_optimum")
-    above = values([row for row in rows if row["target"] > 2.2], "reached")
-    highest = values(rows, "infomax_bound").max()
-    yield at_most("a VAE ignores its code: I", 0.01, vae.max())
-    yield at_most("MAE: |I - M|, M to 2.2", REACHED, misses(below, "information"))
-    yield at_most("no likelihood lost, nats, M to 2.2", 0.001, lost.max())
-    yield at_most("any Gaussian r: bound above its ceiling", 1e-8, highest - UNIFORM.ceiling)
-    yield at_most(
-        "M = ln 10, which takes an infinitely sharp decoder: called reached", 0, sum(above)
-    )
-
-
-def likelihood_claims(rows):
-    of = lambda column, group, **where: values(rows, column, group=group, **where)
-    information = of("information", "restricted")
-    above = of("log_likelihood", "restricted") - problems.restricted_curve(information)
-    vae = of("information", "restricted", method="vae")
-    least = of("information", "restricted", target=0.0)
-    short = of("below_optimum", "expressive")
-    inside = [row for row in rows if row["target"] > 0]
-    yield at_least("restricted: log-likelihood above its curve, nats", -0.01, above.min())
-    yield at_most("restricted, VAE: |I - (-ln s)|", 0.02, np.abs(vae + math.log(STD)).max())
-    yield at_most("restricted, M = 0: I", 0.005, least.max())
-    yield at_most("expressive: below the optimum at any I, nats", 0.003, short.max())
-    yield at_most("both: |I - M|, M > 0", 0.01, misses(inside, "information"))
-
-
-def sequences_claims(rows):
-    of = lambda column, group, method="vae": values(rows, column, group=group, method=method)
-    information, kl = of("information", "causal"), of("below_optimum", "causal")
-    yield at_most("causal decoder, VAE: I", 0.15, information.max())
-    yield at_most("causal decoder, VAE: KL(true || model)", 0.001, kl.max())
-    kl = of("below_optimum", "causal", "lagrangian")
-    off = misses(rows, "information", group="causal")
-    yield at_most("causal decoder, MAE: |I - M|", REACHED, off)
-    yield at_most("causal decoder, MAE: KL(true || model)", 0.003, kl.max())
-    for group in ("one bit back", "factorised"):
-        yield at_least(f"{group}, VAE: I", 0.7, of("information", group).min())
-        yield at_least(f"{group}, VAE: KL, mean over seeds", 0.1, of("below_optimum", group).mean())
-    means = [of("information", "causal", method.name).mean() for method in ANNEALING]
-    yield at_least("KL annealing: I moves with the schedule, by", 0.3, np.ptp(means))
-
-
-def methods_claims(rows):
-    of = lambda column, method, **where: values(rows, column, method=method, **where)
-    bound = of("infomax_bound", "im:0.1", group="categorical")
-    above = bound.max() - UNIFORM.ceiling
-    lost = of("below_optimum", "im:0.1", group="split-normal")
-    yield at_least("IM on categorical: bound", 2.09, bound.min())
-    yield at_most("IM on categorical: bound above its ceiling, nats", 1e-8, above)
-    yield at_least("IM: likelihood lost, nats", 0.1, lost.min())
-    yield at_most("beta = 2 ignores the code: I", 0.01, of("information", "beta:2").max())
-    yield at_most("MAE: |I - M|", REACHED, misses(rows, "information"))
-    yield at_most("MAE: likelihood lost, nats", 0.002, of("below_optimum", "lagrangian").max())
-    yield at_least("penalty: likelihood lost, nats", 0.002, of("below_optimum", "penalty").max())
-
-
-def two_sided_claims(rows):
-    ends = [misses(rows, end) for end in ("information_low", "information_high")]
-    yield at_most("MAE: M to the ends of the interval of I", problems.INTERVAL_REACHED, max(ends))
-
-
-def information_claims(rows):
-    ends = [np.abs(values(rows, end) - values(rows, "target")) for end in INTERVAL]
-    off = np.maximum(*ends)
-    both, exact = values(rows, "r_samples") > 0, ends[0] == ends[1]
-    yield at_most(
-        "both sides: |I - M| on all data of one feature", REACHED, off[both & exact].max()
-    )
-    yield at_least("bound alone: |I - M| of the worst of these", 0.2, off[~both & exact].max())
-    most = off[both & ~exact].max()
-    yield at_most("both sides, faces: M to the ends", problems.INTERVAL_REACHED, most)
-    yield at_least("bound alone, faces: M to the ends", 1, off[~both & ~exact].max())
-
-
-def faces_claims(rows):
-    yield at_least("angle from the code, R^2", 0.97, values(rows, "r2_angle").min())
-    yield at_least("emotion from the code, R^2", 0.97, values(rows, "r2_emotion").min())
-    yield from two_sided_claims(rows)
 
 
 # --------------------------------------------------------------------------------- the experiments
@@ -188,13 +78,13 @@ EXPERIMENTS = {
         "x ~ N(0, 1): a normal learnt as an infinite mixture of normals (Figure 6)",
         {"split-normal": Group(
             NORMAL, mae.GAUSSIAN, {MAE: (None, 0.4, 0.8, 1.2, 1.6, 2.0, 2.5, 3.0)})},
-        split_normal_claims,
+        claims.split_normal,
         settings={"r_samples": 0},  # the posteriors are Gaussian: the bound is I
     ),
     "categorical": Experiment(
         "x uniform on ten values, softmax decoder (Figure 5)",
         {"categorical": Group(UNIFORM, mae.CATEGORICAL, {MAE: TENS})},
-        categorical_claims,
+        claims.categorical,
         settings={"r_samples": 16},
     ),
     "likelihood": Experiment(
@@ -203,7 +93,7 @@ EXPERIMENTS = {
             "expressive": Group(NORMAL, mae.GAUSSIAN, SWEEP),
             "restricted": Group(NORMAL, mae.fixed_variance(STD), SWEEP, expressive=False),
         },
-        likelihood_claims,
+        claims.likelihood,
         keys=("group", "target"),
     ),
     "sequences": Experiment(
@@ -214,7 +104,7 @@ EXPERIMENTS = {
             "one bit back": Group(SEQUENCES, autoregressive("one bit back", 1), VAE, False),
             "factorised": Group(SEQUENCES, autoregressive("factorised", 0), VAE, False),
         },
-        sequences_claims,
+        claims.sequences,
         keys=BY_METHOD,
         settings={"seeds": 3, "steps": 1000, "batch": 64, "r_samples": 1},
     ),
@@ -225,7 +115,7 @@ EXPERIMENTS = {
             "categorical": Group(
                 UNIFORM, mae.CATEGORICAL, COMPARED, settings={"r_samples": 16}),
         },
-        methods_claims,
+        claims.methods,
         keys=BY_METHOD,
         heads=(*EXACT[:3], "rate", "distortion", "log_likelihood", "elbo"),
         settings={"seeds": 3, "steps": 6000, "batch": 64, "learning_rate": 0.02},
@@ -233,7 +123,7 @@ EXPERIMENTS = {
     "faces": Experiment(
         "faces with two hidden factors, laid out by a two-dimensional code (Figure 3)",
         {"faces": Group(FACES, FACE, VAE | {MAE: (2.0, 3.0, 4.0, 5.0)})},
-        faces_claims,
+        claims.faces,
         keys=("method", "target"),
         heads=(*INTERVAL, "infomax_bound", "elbo", "rate", "r2_angle", "r2_emotion"),
         settings={"seeds": 1, **ON_FACES},
@@ -242,7 +132,7 @@ EXPERIMENTS = {
         "digits of 64 pixels: I itself with codes of two, four and eight dimensions",
         {f"{n} codes": Group(DIGITS, FACE, {MAE: (3.0, 6.0)},
                              settings={"latent": n}) for n in (2, 4, 8)},
-        two_sided_claims,
+        claims.two_sided,
         keys=("group", "target"),
         heads=(*INTERVAL, "infomax_bound", "elbo", "rate"),
         settings={"seeds": 1, "steps": 2000, "batch": 64, "hidden": 64, "learning_rate": 5e-3,
@@ -255,7 +145,7 @@ EXPERIMENTS = {
             for name, (group, proposals) in ASKED.items()
             for way, n in (("bound alone", 0), ("both sides", proposals))
         },
-        information_claims,
+        claims.information,
         keys=("group", "target"),
         heads=(*INTERVAL, "infomax_bound"),
         settings={"seeds": 2},
@@ -453,21 +343,21 @@ def scaling(options):
     print(*models.write(options.out / "scaling", files), sep="\n")
 
 
-def summary(claims):
+def summary(claimed):
     """Each claim of the poster: the number wanted, the number found, holds or not."""
     lines = [["experiment", "claim", "wanted", "found", ""]]
-    for name, (claim, wanted, found, holds) in claims:
+    for name, (claim, wanted, found, holds) in claimed:
         lines.append([name, claim, wanted, f"{found:.4f}", "holds" if holds else "DOES NOT HOLD"])
     return aligned(lines, str.ljust)
 
 
 def run_all(options):
-    claims = []
+    claimed = []
     for name, experiment in EXPERIMENTS.items():
         print(f"\n{name}: {experiment.summary}")
         rows = run(name, options)
-        claims += [(name, claim) for claim in experiment.claims(rows)]
-    print("\n" + summary(claims))
+        claimed += [(name, claim) for claim in experiment.claims(rows)]
+    print("\n" + summary(claimed))
 
 
 # ------------------------------------------------------------------------------------ command line

@@ -25,7 +25,6 @@ import math
 import warnings
 from dataclasses import replace
 from statistics import NormalDist
-from typing import Callable, NamedTuple
 
 import numpy as np
 from autograd.core import make_vjp
@@ -33,12 +32,12 @@ from autograd.core import make_vjp
 import batches
 import nets
 from distributions import (
-    INTEGER, Categorical, Gaussian, is_number, log_mean_exp, log_means, log_prior, prior_entropy,
+    Categorical, Gaussian, is_number, log_mean_exp, log_means, log_prior, prior_entropy,
     require, shape_of,
 )  # fmt: skip
 from models import (
-    CATEGORICAL, GAUSSIAN, HISTORY, LIKELIHOODS, Fit, Likelihood, TrainingWarning, fixed_variance,
-    joined, load, save, untrained,
+    CATEGORICAL, GAUSSIAN, HISTORY, LIKELIHOODS, VAE, Fit, Likelihood, Method, TrainingWarning,
+    annealed, beta_vae, check_numbers, fixed_variance, infomax, joined, load, save, untrained,
 )  # fmt: skip
 from quadrature import (
     QuadratureError, exact_elbo, exact_encoder_information, exact_infomax_bound,
@@ -223,45 +222,8 @@ def penalty(gap, multiplier=None):
     return -C * np.abs(gap), C * np.sign(gap)
 
 
-class Method(NamedTuple):
-    """What is ascended: a weighted sum of reconstruction, KL (negative) and infomax bound.
-
-    weights(progress, gap, multiplier) -> the three weights; progress of the training from 0 to 1,
-    gap = M - bound (0 without a target) and multiplier: one of each per model, (models,). The
-    weights of reconstruction and bound are the decoder's, that of the KL is the encoder's.
-    """
-
-    name: str
-    weights: Callable
-
-
 LAGRANGIAN = Method("lagrangian", lambda t, gap, multiplier: (1, 1, lagrangian(gap, multiplier)[1]))
 PENALTY = Method("penalty", lambda t, gap, multiplier: (1, 1, penalty(gap)[1]))
-VAE = Method("vae", lambda t, gap, multiplier: (1, 1, 0))
-
-
-def beta_vae(beta) -> Method:
-    """The KL weighed by beta (Higgins et al., 2017)."""
-    require("beta", beta, is_number(beta) and beta >= 0, "a finite number >= 0")
-    return Method(f"beta:{beta:g}", lambda t, gap, multiplier: (1, beta, 0))
-
-
-def annealed(end) -> Method:
-    """The KL's weight rises from 0 to 1 over this fraction of the steps (Bowman et al., 2015)."""
-    require("end", end, is_number(end) and 0 < end <= 1, "a fraction of the steps, above 0")
-    return Method(f"anneal:{end:g}", lambda t, gap, multiplier: (1, min(1, t / end), 0))
-
-
-def infomax(start=0) -> Method:
-    """The bound alone (Barber & Agakov, 2003), after a start that keeps every x in use.
-
-    The reconstruction's weight falls from 1 to 0 over this fraction of the steps.
-    """
-    require("start", start, is_number(start) and 0 <= start <= 1, "a fraction of the steps")
-    name = f"im:{start:g}" if start else "im"
-    return Method(name, lambda t, gap, multiplier: (max(0, 1 - t / start) if start else 0, 1, 1))
-
-
 METHODS = {method.name: method for method in (LAGRANGIAN, PENALTY, VAE, infomax())}
 
 # ------------------------------------------------------------------------------- training
@@ -301,7 +263,7 @@ def fit(
     called now and then. ValueError names what is not legal; what came out wrong is a warning.
     """
     counts = {"seeds": seeds, "steps": steps, "batch": batch, "hidden": hidden, "latent": latent}
-    _check_numbers(counts | {"q_samples": q_samples}, seed, r_samples, learning_rate, dtype)
+    check_numbers(counts | {"q_samples": q_samples}, seed, r_samples, learning_rate, dtype)
     seed, seeds, steps, batch, hidden, latent = map(int, (seed, *counts.values()))
     likelihood = _named("likelihood", likelihood, LIKELIHOODS, Likelihood)
     sample, most = batches.sampler(data, likelihood.discrete)
@@ -423,18 +385,6 @@ def _weigher(methods, dtype):
 
 
 # --------------------------------------------------------------------- checks of what fit is given
-
-
-def _check_numbers(counts, seed, r_samples, learning_rate, dtype):
-    for name, count in counts.items():
-        require(name, count, is_number(count, INTEGER) and count > 0, "an integer >= 1")
-    legal = is_number(seed, INTEGER) and 0 <= int(seed) <= 2**63 - int(counts["seeds"])
-    require("seed", seed, legal, "an integer from 0 to 2^63 - seeds")
-    legal = is_number(r_samples, INTEGER) and r_samples >= 0
-    require("r_samples", r_samples, legal, "an integer >= 0")
-    legal = is_number(learning_rate) and learning_rate >= 0
-    require("learning_rate", learning_rate, legal, "a finite number >= 0")
-    require("dtype", dtype, dtype in ("float32", "float64"), "'float32' or 'float64'")
 
 
 def _checked_targets(information, method, most, q_samples):

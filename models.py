@@ -1,4 +1,4 @@
-"""Trained models: what their decoders are made of, and the files that they are kept in."""
+"""Families of decoders, methods of training, trained models, and the files they are kept in."""
 
 import math
 import os
@@ -10,7 +10,7 @@ from typing import Callable, NamedTuple
 import numpy as np
 
 import nets
-from distributions import Categorical, Gaussian, is_number, reals, require
+from distributions import INTEGER, Categorical, Gaussian, is_number, reals, require
 
 
 class TrainingWarning(UserWarning):
@@ -47,6 +47,49 @@ def fixed_variance(std) -> Likelihood:
     require("std", std, is_number(std) and std > 0, "a finite number > 0")
     decode = lambda network, z: Gaussian(network(z), 2 * math.log(std))
     return Likelihood(f"gaussian of standard deviation {float(std)!r}", lambda n: n, decode)
+
+
+# ------------------------------------------------------------------------- methods of training
+
+
+class Method(NamedTuple):
+    """What is ascended: a weighted sum of reconstruction, KL (negative) and infomax bound.
+
+    weights(progress, gap, multiplier) -> the three weights; progress of the training from 0 to 1,
+    gap = M - bound (0 without a target) and multiplier: one of each per model, (models,). The
+    weights of reconstruction and bound are the decoder's, that of the KL is the encoder's.
+    """
+
+    name: str
+    weights: Callable
+
+
+VAE = Method("vae", lambda t, gap, multiplier: (1, 1, 0))
+
+
+def beta_vae(beta) -> Method:
+    """The KL weighed by beta (Higgins et al., 2017)."""
+    require("beta", beta, is_number(beta) and beta >= 0, "a finite number >= 0")
+    return Method(f"beta:{beta:g}", lambda t, gap, multiplier: (1, beta, 0))
+
+
+def annealed(end) -> Method:
+    """The KL's weight rises from 0 to 1 over this fraction of the steps (Bowman et al., 2015)."""
+    require("end", end, is_number(end) and 0 < end <= 1, "a fraction of the steps, above 0")
+    return Method(f"anneal:{end:g}", lambda t, gap, multiplier: (1, min(1, t / end), 0))
+
+
+def infomax(start=0) -> Method:
+    """The bound alone (Barber & Agakov, 2003), after a start that keeps every x in use.
+
+    The reconstruction's weight falls from 1 to 0 over this fraction of the steps.
+    """
+    require("start", start, is_number(start) and 0 <= start <= 1, "a fraction of the steps")
+    name = f"im:{start:g}" if start else "im"
+    return Method(name, lambda t, gap, multiplier: (max(0, 1 - t / start) if start else 0, 1, 1))
+
+
+# ------------------------------------------------------------------------------ trained models
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -142,6 +185,19 @@ class Fit:
     def save(self, path):
         """Write an .npz file that `load` reads."""
         save(path, {"": self})
+
+
+def check_numbers(counts, seed, r_samples, learning_rate, dtype):
+    """ValueError, naming it, for a setting of `fit` that is not legal."""
+    for name, count in counts.items():
+        require(name, count, is_number(count, INTEGER) and count > 0, "an integer >= 1")
+    legal = is_number(seed, INTEGER) and 0 <= int(seed) <= 2**63 - int(counts["seeds"])
+    require("seed", seed, legal, "an integer from 0 to 2^63 - seeds")
+    legal = is_number(r_samples, INTEGER) and r_samples >= 0
+    require("r_samples", r_samples, legal, "an integer >= 0")
+    legal = is_number(learning_rate) and learning_rate >= 0
+    require("learning_rate", learning_rate, legal, "a finite number >= 0")
+    require("dtype", dtype, dtype in ("float32", "float64"), "'float32' or 'float64'")
 
 
 def untrained(targets, methods, seed, seeds, **settings) -> Fit:

@@ -1,0 +1,122 @@
+"""The poster's claims, and this project's: each one a number, a bar, and whether it holds.
+
+Every function takes the rows of its experiment and yields (claim, what is wanted, what was found,
+whether it holds); a number that is nan does not hold.
+"""
+
+import math
+
+import numpy as np
+
+from problems import INTERVAL_REACHED, REACHED, STD, UNIFORM, restricted_curve, values
+
+
+def misses(rows, column, **where):
+    """Largest |column - target| of the models under constraint."""
+    where = {"method": "lagrangian", **where}
+    return np.abs(values(rows, column, **where) - values(rows, "target", **where)).max()
+
+
+# A claim: what, the bar, the number found, whether it holds (not if the number is nan).
+
+
+def at_most(claim, bar, found):
+    return claim, f"<= {bar:g}", found, found <= bar
+
+
+def at_least(claim, bar, found):
+    return claim, f">= {bar:g}", found, found >= bar
+
+
+def split_normal(rows):
+    vae = values(rows, "information", method="vae")
+    yield at_most("a VAE ignores its code: I", 0.01, vae.max())
+    yield at_most("MAE: |I - M| at every M", 0.01, misses(rows, "information"))
+    yield at_most("no likelihood lost, nats", 0.002, values(rows, "below_optimum").max())
+
+
+def categorical(rows):
+    below = [row for row in rows if not row["target"] > 2.2]
+    vae, lost = values(rows, "information", method="vae"), values(below, "below_optimum")
+    above = values([row for row in rows if row["target"] > 2.2], "reached")
+    highest = values(rows, "infomax_bound").max()
+    yield at_most("a VAE ignores its code: I", 0.01, vae.max())
+    yield at_most("MAE: |I - M|, M to 2.2", REACHED, misses(below, "information"))
+    yield at_most("no likelihood lost, nats, M to 2.2", 0.001, lost.max())
+    yield at_most("any Gaussian r: bound above its ceiling", 1e-8, highest - UNIFORM.ceiling)
+    yield at_most(
+        "M = ln 10, which takes an infinitely sharp decoder: called reached", 0, sum(above)
+    )
+
+
+def likelihood(rows):
+    of = lambda column, group, **where: values(rows, column, group=group, **where)
+    information = of("information", "restricted")
+    above = of("log_likelihood", "restricted") - restricted_curve(information)
+    vae = of("information", "restricted", method="vae")
+    least = of("information", "restricted", target=0.0)
+    short = of("below_optimum", "expressive")
+    inside = [row for row in rows if row["target"] > 0]
+    yield at_least("restricted: log-likelihood above its curve, nats", -0.01, above.min())
+    yield at_most("restricted, VAE: |I - (-ln s)|", 0.02, np.abs(vae + math.log(STD)).max())
+    yield at_most("restricted, M = 0: I", 0.005, least.max())
+    yield at_most("expressive: below the optimum at any I, nats", 0.003, short.max())
+    yield at_most("both: |I - M|, M > 0", 0.01, misses(inside, "information"))
+
+
+def sequences(rows):
+    of = lambda column, group, method="vae": values(rows, column, group=group, method=method)
+    information, kl = of("information", "causal"), of("below_optimum", "causal")
+    yield at_most("causal decoder, VAE: I", 0.15, information.max())
+    yield at_most("causal decoder, VAE: KL(true || model)", 0.001, kl.max())
+    kl = of("below_optimum", "causal", "lagrangian")
+    off = misses(rows, "information", group="causal")
+    yield at_most("causal decoder, MAE: |I - M|", REACHED, off)
+    yield at_most("causal decoder, MAE: KL(true || model)", 0.003, kl.max())
+    for group in ("one bit back", "factorised"):
+        yield at_least(f"{group}, VAE: I", 0.7, of("information", group).min())
+        yield at_least(f"{group}, VAE: KL, mean over seeds", 0.1, of("below_optimum", group).mean())
+    annealed = {row["method"] for row in rows if row["method"].startswith("anneal")}
+    means = [of("information", "causal", method).mean() for method in annealed]
+    yield at_least("KL annealing: I moves with the schedule, by", 0.3, np.ptp(means))
+
+
+def methods(rows):
+    of = lambda column, method, **where: values(rows, column, method=method, **where)
+    bound = of("infomax_bound", "im:0.1", group="categorical")
+    above = bound.max() - UNIFORM.ceiling
+    lost = of("below_optimum", "im:0.1", group="split-normal")
+    yield at_least("IM on categorical: bound", 2.09, bound.min())
+    yield at_most("IM on categorical: bound above its ceiling, nats", 1e-8, above)
+    yield at_least("IM: likelihood lost, nats", 0.1, lost.min())
+    yield at_most("beta = 2 ignores the code: I", 0.01, of("information", "beta:2").max())
+    yield at_most("MAE: |I - M|", REACHED, misses(rows, "information"))
+    yield at_most("MAE: likelihood lost, nats", 0.002, of("below_optimum", "lagrangian").max())
+    yield at_least("penalty: likelihood lost, nats", 0.002, of("below_optimum", "penalty").max())
+
+
+def two_sided(rows):
+    ends = [misses(rows, end) for end in ("information_low", "information_high")]
+    yield at_most("MAE: M to the ends of the interval of I", INTERVAL_REACHED, max(ends))
+
+
+def information(rows):
+    ends = [
+        np.abs(values(rows, end) - values(rows, "target"))
+        for end in ("information_low", "information_high")
+    ]
+    off = np.maximum(*ends)
+    both, exact = values(rows, "r_samples") > 0, ends[0] == ends[1]
+    yield at_most(
+        "both sides: |I - M| on all data of one feature", REACHED, off[both & exact].max()
+    )
+    yield at_least("bound alone: |I - M| of the worst of these", 0.2, off[~both & exact].max())
+    most = off[both & ~exact].max()
+    yield at_most("both sides, faces: M to the ends", INTERVAL_REACHED, most)
+    yield at_least("bound alone, faces: M to the ends", 1, off[~both & ~exact].max())
+
+
+def faces(rows):
+    yield at_least("angle from the code, R^2", 0.97, values(rows, "r2_angle").min())
+    yield at_least("emotion from the code, R^2", 0.97, values(rows, "r2_emotion").min())
+    yield from two_sided(rows)
