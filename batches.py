@@ -32,6 +32,13 @@ def sampler(data, discrete):
     return lambda rng, n: rows[(nets.evenly(rng, n) * len(rows)).astype(int)], entropy
 
 
+def scale_faults(x):
+    """A line if these data are far from mean 0 and standard deviation 1, where networks begin."""
+    if abs(x.mean()) > 3 or not 0.1 < x.std() < 10:
+        seen = f"mean {x.mean():.3g} and standard deviation {x.std():.3g}"
+        yield f"data have {seen}: standardise them, (x - mean) / standard deviation"
+
+
 def start(models, sample, dtype, steps, batch):
     """Initial weights (K, size), and for every step x and all noise, see `_draw`, for every model.
 

@@ -283,7 +283,9 @@ def fit(
         given = batches.start(models[shard], sample, dtype, steps, batch)
         parts.append(_train(models[shard], *given, weigh, report, float(learning_rate), steps))
     trained = joined(parts, np.argsort(order))
-    for fault in trained.faults():
+    rng = np.random.default_rng(0)
+    looked_at = () if likelihood.discrete else batches.scale_faults(sample(rng, 500))
+    for fault in (*looked_at, *trained.faults()):
         warnings.warn(fault, TrainingWarning, stacklevel=2)
     return trained
 
