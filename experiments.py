@@ -62,7 +62,7 @@ BY_METHOD = ("group", "method", "target")
 INTERVAL = ("information_low", "information_high")
 
 FACE = mae.fixed_variance(0.3)
-ON_FACES = {"steps": 1000, "batch": 32, "hidden": 128, "latent": 2, "learning_rate": 3e-3}
+ON_FACES = {"steps": 1500, "batch": 32, "hidden": 128, "latent": 2, "learning_rate": 3e-3}
 ASKED = {  # name -> models, proposals
     name: (Group(problem, mae.GAUSSIAN, {MAE: (0.3, 0.7, 1.5)}, False), 4)
     for name, problem in problems.LINES.items()
@@ -70,7 +70,7 @@ ASKED = {  # name -> models, proposals
     "fixed variance": (
         Group(NORMAL, mae.fixed_variance(STD), {MAE: (0.1, 0.25, 0.5, 1.0, 2.0)}, False), 4),
     "ten categories": (Group(UNIFORM, mae.CATEGORICAL, {MAE: TENS[2:6]}), 16),
-    "faces": (Group(FACES, FACE, {MAE: (3.0, 5.0)}, settings=ON_FACES | {"seeds": 1}), 4),
+    "faces": (Group(FACES, FACE, {MAE: (3.0, 5.0)}, settings=ON_FACES | {"seeds": 1}), 8),
 }  # fmt: skip
 
 EXPERIMENTS = {
@@ -126,7 +126,7 @@ EXPERIMENTS = {
         claims.faces,
         keys=("method", "target"),
         heads=(*INTERVAL, "infomax_bound", "elbo", "rate", "r2_angle", "r2_emotion"),
-        settings={"seeds": 1, **ON_FACES},
+        settings={"seeds": 1, "r_samples": 8, **ON_FACES},
     ),
     "digits": Experiment(
         "digits of 64 pixels: I itself with codes of two, four and eight dimensions",

@@ -1,6 +1,8 @@
 """The tests tested: errors that are easily made are planted one by one, and must be found."""
 
+import math
 from functools import partial
+from types import SimpleNamespace
 
 import autograd.numpy as np
 import pytest
@@ -17,6 +19,7 @@ import test_elbo as on_elbo
 import test_exact as on_exact
 import test_golden as on_golden
 import test_infomax as on_infomax
+import test_information as on_information
 import test_monte_carlo as on_average
 import test_nets as on_nets
 import test_objective as on_objective
@@ -146,6 +149,73 @@ def careless(integrate):
     return mutated
 
 
+def lower_without(log_w0, log_w):
+    """z0 in neither of the two."""
+    return np.stack([distributions.log_mean_exp(log_w)] * 2)
+
+
+def upper_with(log_means):
+    """z0 in both of the two."""
+
+    def mutated(log_w0, log_w):
+        both = log_means(log_w0, log_w)
+        return np.stack([both[0], both[0]])
+
+    return mutated
+
+
+def divided_by_n(log_means):
+    """The sum of n + 1 weights over n."""
+
+    def mutated(log_w0, log_w):
+        both = log_means(log_w0, log_w)
+        return np.stack([both[0] + math.log(1 + 1 / len(log_w)), both[1]])
+
+    return mutated
+
+
+def without_log_prob(draw):
+    def mutated(p, eps):
+        z, log_prob = draw(p, eps)
+        return z, 0 * log_prob
+
+    return mutated
+
+
+def by_deviation(module):
+    """The standard deviation for the standard error: nothing is divided by a square root."""
+    return SimpleNamespace(**{**vars(module), "sqrt": lambda n: 1.0})
+
+
+class OtherProposals:
+    """Models whose r, where it is to be held fixed, is another network."""
+
+    def __init__(self, models, choose):
+        self.layout, self.models, self.choose, self.latest = models.layout, models, choose, []
+
+    def networks(self, params):
+        self.latest.append(self.models.networks(params))
+        if len(self.latest) > 1:
+            return self.latest[-1]
+        return *self.latest[0][:2], lambda x: self.choose(*self.latest)(x)
+
+
+def proposals_from(choose):
+    return lambda information: (
+        lambda models, *args: information(OtherProposals(models, choose), *args)
+    )
+
+
+def sides_swapped(information):
+    """Ascends the upper one, descends the lower one; omega as it should be."""
+
+    def mutated(*args):
+        lower, upper, ascent = information(*args)
+        return lower, upper, lambda weight: 2 * ascent(0 * weight) - ascent(-weight)
+
+    return mutated
+
+
 G, C = mae.Gaussian, mae.Categorical
 per_feature = lambda method: lambda self, *args: method(self, *args) / self.shape[-1]
 reuse_z = lambda bound: lambda decoder, auxiliary, z, eps=None: bound(decoder, auxiliary, z, z)
@@ -173,7 +243,10 @@ terms = on_objective.test_the_terms_are_right_by_hand
 weight = lambda *case: partial(
     on_objective.test_a_weight_moves_the_network_that_it_is_for_and_no_other, *case
 )
-bound_weight = weight((1, 1, 3), (1, 1, -1), "decoder")
+both_sides = partial(
+    on_information.test_theta_goes_by_the_bound_of_its_weights_sign_and_omega_by_the_infomax_bound,
+    "gaussian", 3,
+)  # fmt: skip
 climbs = on_objective.test_training_climbs_and_the_auxiliary_finds_the_posterior
 gap = on_objective.test_a_method_is_given_the_gap_of_the_mean_bound
 mixed = on_training.test_a_method_from_outside_trains_like_its_twin_in_a_mixed_batch
@@ -268,7 +341,9 @@ MUTATIONS = {  # what is wrong: (where, what, how, the test that must fail)
     ),
     "|.| inside the mean": (mae, "_mean_and_grad", absolute_inside, gap),
     "multiplier runs away from the gap": (mae, "LAMBDA_RATE", lambda rate: -rate, gap),
-    "omega ascends the constrained objective": (nets, "Layout", one_part, bound_weight),
+    "omega ascends the constrained objective": (
+        nets, "Layout", one_part, partial(both_sides.func, "gaussian", 0),
+    ),
     "the ELBO is weighed for the encoder": (
         nets, "Layout", one_part, weight((1, 1, 1), (0, 1, 1), "decoder"),
     ),
@@ -305,6 +380,59 @@ MUTATIONS = {  # what is wrong: (where, what, how, the test that must fail)
     "quadrature that ignores tol": (
         quadrature, "_checked", replaced(lambda name, value, error, tol, with_error: value),
         on_exact.test_the_tolerance_is_respected,
+    ),
+    "z0 left out of the lower mean": (
+        mae, "log_means", replaced(lower_without),
+        golden("gaussian", "values", "mean_information_lower"),
+    ),
+    "z0 left out of the lower mean, on average": (
+        mae, "log_means", replaced(lower_without),
+        on_information.test_averaged_bounds_have_the_same_means_and_a_smaller_variance,
+    ),
+    "z0 put into the upper mean": (
+        mae, "log_means", upper_with, golden("categorical", "values", "mean_information_upper"),
+    ),
+    "lower mean: divided by n": (
+        mae, "log_means", divided_by_n, golden("gaussian", "values", "information_lower"),
+    ),
+    "weights without the prior": (
+        mae, "log_prior", scaled(0), golden("multivariate", "values", "information_upper"),
+    ),
+    "weights without the prior, by a truth": (
+        mae, "log_prior", scaled(0),
+        partial(on_information.test_the_interval_holds_the_information_of_linear_decoders, 1),
+    ),
+    "weights without the proposal's log_prob": (
+        mae, "draw", without_log_prob, golden("gaussian", "values", "iwae"),
+    ),
+    "no gradient through the weights": (
+        mae, "log_weight", lambda f: lambda log_p, *rest: f(getval(log_p), *rest),
+        golden("gaussian", "gradients", "information_upper", "decoder"),
+    ),
+    "no gradient through the prior of the proposals": (
+        mae, "log_weight", lambda f: lambda log_p, z, log_q: f(log_p, getval(z), log_q),
+        on_information.test_gradients_go_through_proposals_and_weights,
+    ),
+    "IWAE: sum for mean": (
+        mae, "log_mean_exp", lambda f: lambda a: f(a) + math.log(len(a)),
+        on_information.test_at_the_true_posterior_any_draws_give_the_log_likelihood,
+    ),
+    "averaged bounds: all codes alike": (
+        mae, "averaged_bounds",
+        replaced(partial(on_information.averaged_by_hand, share=lambda w: 1 / len(w))),
+        on_information.test_averaged_bounds_have_the_same_means_and_a_smaller_variance,
+    ),
+    "interval: deviation for error": (
+        mae, "math", by_deviation,
+        partial(on_information.test_either_end_misses_as_seldom_as_it_claims, "exact", 0.9),
+    ),
+    "training: proposals from the encoder": (
+        mae, "_information", proposals_from(lambda first, *later: first[1]), both_sides,
+    ),
+    "training: the two sides swapped": (mae, "_information", sides_swapped, both_sides),
+    "training: omega moved by both sides": (
+        mae, "_information", proposals_from(lambda first, *later: (later or [first])[-1][2]),
+        both_sides,
     ),
 }  # fmt: skip
 
