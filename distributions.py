@@ -229,7 +229,8 @@ def categorical_mean(logits, values):
 
     Leading axes of length one that only `values` has are dropped.
     """
-    mean = (_categories_first(logits, values) * values).sum(0)
+    probs = _categories_first(logits, values)
+    mean = np.where(probs == 0, 0, probs * values).sum(0)  # 0 log 0 = 0
     while mean.ndim > logits.ndim - 1 and len(mean) == 1:
         mean = mean[0]
     return mean

@@ -111,7 +111,7 @@ EXPERIMENTS = {
     "methods": Experiment(
         "VAE, annealing, beta-VAE, IM, both forms of the MAE, side by side (related work)",
         {
-            "split-normal": Group(NORMAL, mae.GAUSSIAN, COMPARED),
+            "split-normal": Group(NORMAL, mae.GAUSSIAN, COMPARED, settings={"r_samples": 0}),
             "categorical": Group(
                 UNIFORM, mae.CATEGORICAL, COMPARED, settings={"r_samples": 16}),
         },
@@ -179,8 +179,9 @@ def table(rows, keys, heads):
     lines = [[*(HEADS.get(name, name) for name in (*keys, *heads)), "reached"]]
     for names, group in by_keys(rows, keys).items():
         columns = [np.array([row[head] for row in group]) for head in heads]
-        known = [c[~np.isnan(c)] if not np.isnan(c).all() else c for c in columns]
-        cells = [f"{c.mean().round(4) + 0:.4f} ± {np.ptp(c) / 2:.4f}" for c in known]
+        known = [c[~np.isnan(c)] for c in columns]
+        show = lambda c: f"{c.mean().round(4) + 0:.4f} ± {np.ptp(c) / 2:.4f}" if len(c) else "-"
+        cells = [show(c) for c in known]
         lines.append([*names, *cells, f"{sum(row['reached'] for row in group)} of {len(group)}"])
     return aligned(lines, str.rjust)
 

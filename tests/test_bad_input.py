@@ -78,6 +78,10 @@ EXACT = [  # whose values must be finite, one for each point, in double precisio
 USELESS = [lambda a: G(nan * a, 0), lambda a: G(np.zeros((7, 1)), 0), lambda a: G(a.astype("f"), 0)]
 LOGITS = [lambda z, logit=logit: C(np.full((len(z), 3), logit)) for logit in (nan, inf, -inf)]
 TAKEN = mae.GAUSSIAN._replace(outputs=len)  # the name of another
+WEIGH_THE_KL = [mae.beta_vae(2), mae.beta_vae(0), mae.annealed(0.5), mae.annealed(1)]
+WEIGH_THE_KL += [mae.Method("midway", lambda t, *_: (1, 2 if t == 0.5 else 1, 0))]
+WEIGH_THE_KL += [mae.Method("by the gap", lambda t, gap, multiplier: (1, 1 + gap, 0))]
+UNEQUAL = ONE_HOT[[0, 0, 0, 2]]  # a fourth and three: H(x) = 0.5623351
 TOL = [
     lambda tol: mae.exact_log_likelihood(normal, COLUMN, tol),
     lambda tol: mae.exact_mutual_information(three, tol),
@@ -91,6 +95,10 @@ SETTINGS = [
     ("steps", given("steps"), [-1, "3", None, nan, np.array(1), 10**40]),
     ("seed", given("seed"), [-1, 2**63, 1.0, True]),
     ("seed", given("seed", seeds=2), [2**63 - 1]),
+    ("r_samples", given("r_samples"), [-1, 1.0, True, None, "4", nan, np.array(1)]),
+    ("q_samples", given("q_samples"), [0, -1, 1.0, True, None, "1", nan]),
+    *(("q_samples", given("q_samples", method=method), [2]) for method in WEIGH_THE_KL),
+    ("q_samples", given("q_samples", information=(1, 1), method=("vae", WEIGH_THE_KL[0])), [3]),
     ("dtype", given("dtype"), ["float16", "int8", None, complex]),
     ("learning_rate", given("learning_rate"), [-0.1, nan, inf, "0.1", None, True]),
     ("likelihood", given("likelihood"), ["poisson", None, G, ["gaussian"]]),
@@ -98,8 +106,10 @@ SETTINGS = [
     ("method", given("method"), ["magic", "beta:2", (), ("vae", "vae")]),
     ("method", given("method", information=(0.1, 0.2)), [("vae",), ["vae"] * 3]),
     ("information", given("information"), [0.5, None, "1", (), np.array(1.0), [[1.0]]]),
+    ("information", given("information"), [{0.5}, {0.5: 1}, iter([0.5]), np.ones((1, 1))]),
     ("information", given("information"), [(t,) for t in (-1, nan, inf, "1", True, 1j)]),
     ("information", given("information", fit_one_hot), [(1.0987,), (None, 1.1)]),  # log 3
+    ("information", given("information", fit_one_hot, data=UNEQUAL), [(0.5624,), (0.2, 1)]),
     ("std", mae.fixed_variance, [0, nan, inf, True, "1"]),
     ("beta", mae.beta_vae, [-1, nan, "1"]),
     ("end", mae.annealed, [0, -1, 2, nan]),
@@ -184,7 +194,42 @@ def test_numbers_may_be_those_of_numpy():
     models = fit(information=np.array([0.5]), learning_rate=np.float64(0.01), **counts)
     same = fit(information=[0.5], learning_rate=0.01, steps=2, batch=2, seeds=2, dtype="float32")
     assert models.params.tobytes() == same.params.tobytes()
+    some = fit(r_samples=np.int64(3), q_samples=np.uint8(2))
+    assert (type(some.r_samples), type(some.q_samples)) == (int, int)
+    assert (some.r_samples, some.q_samples) == (3, 2)
     assert fit(method=np.array(["vae"]), learning_rate=np.float32(0.01)).methods == ["vae"]
+
+
+@pytest.mark.parametrize("targets", [[1, 0], (1, 0), range(1, -1, -1), np.array([1, 0])])
+def test_targets_come_in_anything_that_has_an_order(targets):
+    assert list(fit(information=targets).targets) == [1, 0]
+
+
+def test_the_most_that_rows_can_hold_is_their_entropy():
+    """H(x), not the logarithm of how many values there are; a callable's x could be any of them."""
+    with pytest.raises(ValueError, match="at most 0.5623351, which is all that x can hold"):
+        fit_one_hot(UNEQUAL, information=(0.57,))
+    assert fit_one_hot(UNEQUAL, information=(0.5623,)).targets == [0.5623]
+    assert fit_one_hot(lambda rng, n: np.eye(3)[[0] * n], information=(1.0986,)).targets == [1.0986]
+
+
+def test_weights_may_be_one_per_model():
+    """As `gap` and `multiplier` are."""
+    each = mae.Method("each", lambda t, gap, multiplier: (1 + 0 * gap, 1 + 0 * gap, 0 * gap))
+    assert fit(method=each).params.tobytes() == fit(method="vae").params.tobytes()
+    assert fit(method=each, q_samples=2).methods == ["each"]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("shift, scale", [(4, 1), (-4, 1), (0, 20), (0, 0.02), (50, 50)])
+def test_data_that_are_not_standardised_are_trained_on_with_a_warning(shift, scale):
+    data = np.linspace(-1.7, 1.7, 64)[:, None]
+    with pytest.warns(mae.TrainingWarning, match="^data have mean .*standardise them") as caught:
+        fit(data * scale + shift)
+    with pytest.warns(mae.TrainingWarning, match="standardise"):
+        fit(lambda rng, n: np.resize(data, (n, 1)) * scale + shift)
+    assert len(caught) == 1 and caught[0].filename == __file__
+    assert fit(2 * data + 1) and fit_one_hot(np.eye(200))  # no warning
 
 
 def test_whole_numbers_are_numbers():

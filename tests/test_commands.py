@@ -46,12 +46,13 @@ def contents(folder):
 # ---------------------------------------------------------------------------------------- bad input
 
 OPTIONS = ("seeds", "steps", "batch", "hidden")
+FEW, FEWS = "integer from 0 to 10000", "-1 10001 0.5 1e3 many  nan"
 INTEGER, INTEGERS = "integer from 1 to 1000000", f"0 -1 1.5 1e3 many  nan inf {10**12} {10**30}"
-TARGET, TARGETS = "target (from 0 to 1e6 nats, or none)", "-1 -.01 nan inf 1e300 1e999 many  0,5"
+TARGET, TARGETS = "target (none, or nats) from 0 to 1000000", "-1 -.01 nan inf 1e300 1e999 many  0,5"
 SEED, SEEDS = "integer from 0 to 1000000000", f"-1 0.5 {10**30}"
-VALUES = {"information": (TARGET, TARGETS), "seed": (SEED, SEEDS)}
+VALUES = {"information": (TARGET, TARGETS), "seed": (SEED, SEEDS), "r-samples": (FEW, FEWS)}
 VALUES |= dict.fromkeys(OPTIONS, (INTEGER, INTEGERS))
-FREE = ("likelihood", "sequences", "methods", "faces", "scaling", "all")  # of a method
+FREE = {*experiments.EXPERIMENTS, "scaling", "all"} - {"split-normal", "categorical"}  # of a method
 WRONG = [  # arguments, words of the message
     ("", "NAME"),
     ("nowhere", "'nowhere'"),
@@ -67,7 +68,9 @@ WRONG = [  # arguments, words of the message
     ("categorical --information 2.31", "2.31 is more than x can hold, 2.302585"),
     ("methods --information none 1 2.31", "2.31 is more than x can hold, 2.302585"),
     ("sequences --information 4.16", "4.16 is more than x can hold, 4.158883"),
-    *((f"{name} --method penalty", f"--method: does not apply to {name}") for name in FREE),
+    ("information --information 2.31", "2.31 is more than x can hold, 2.302585"),
+    ("split-normal --r_samples 4", "--r_samples"),
+    *((f"{name} --method penalty", f"--method: does not apply to {name}") for name in sorted(FREE)),
 ]
 for option, (kind, texts) in VALUES.items():
     for text in texts.split(" "):  # one of them is empty
@@ -91,11 +94,12 @@ def test_bad_input_is_named_in_one_line_and_nothing_is_written(
 
 
 def test_the_largest_legal_values_are_legal():
-    integers = {"seed": 10**9} | dict.fromkeys(OPTIONS, 10**6)
-    arguments = [f"--{name}={value}" for name, value in integers.items()]
+    integers = {"seed": 10**9, "r_samples": 10**4} | dict.fromkeys(OPTIONS, 10**6)
+    arguments = [f"--{name.replace('_', '-')}={value}" for name, value in integers.items()]
     options = experiments.parse(["split-normal", *arguments, "--information", "0", "1e6", "none"])
     assert {name: getattr(options, name) for name in integers} == integers
     assert options.information == [0, 1e6, None]
+    assert experiments.parse(["faces", "--r-samples", "0"]).r_samples == 0
     assert experiments.parse(["categorical", "--information", "2.302585"]).information
 
 

@@ -18,6 +18,7 @@ def fit(data=DATA, **settings):
 
 
 FIT, HALF = fit(information=(None, 0.5)), mae.fixed_variance(0.5)
+SAMPLED = fit(r_samples=3, q_samples=2)
 W = FIT.params
 
 
@@ -47,7 +48,7 @@ def assert_same(one, other):
 def test_what_was_saved_is_loaded(path):
     diverged = fit(DATA * 1e30)
     assert diverged.diverged[0] == 0 and not np.isfinite(diverged.history["elbo"]).any()
-    for models in (FIT, FIT[1], FIT[[1, 0]], fit(latent=2, seeds=2, method="vae"), diverged):
+    for models in (FIT, FIT[1], FIT[[1, 0]], fit(latent=2, seeds=2, method="vae"), SAMPLED, diverged):
         models.save(path)
         assert_same(mae.load(path), models)
 
@@ -91,17 +92,21 @@ def test_a_part_of_a_file_is_refused_and_a_flipped_bit_is_found_or_harmless(path
 
 NONE = object()  # the array is missing
 CHANGES = {
-    "format": [NONE, "mae 1", "mae 20", "", 2, ["mae 2", "mae 2"], "mae\n2"],
+    "format": [NONE, "mae 2", "mae 1", "mae 30", "", 3, ["mae 3", "mae 3"], "mae\n3"],
     "likelihood": [NONE, "poisson", "categorical", 0],
     "features": [NONE, 0, -1, 2, 1.5, np.nan, [1, 1], "1", True, 10**18],
     "latent": [NONE, 0, 2, [1, 1]],
     "hidden": [NONE, 4, 3.5, "x"],
+    "r_samples": [NONE, 1.5, np.nan, [1, 1], "1", True],
+    "q_samples": [NONE, 1.5, [1], "x", 1j],
     "params": [NONE, W * np.nan, W + np.inf, W[:, 1:], W[:1], W[0], W.astype(int), W + 1j, 0.0],
     "targets": [NONE, [0.5], 0.5, [[0.5, 0.5]], ["a", "b"], [1j, 0]],
     "seeds": [NONE, [0], [0.5, 1.5], ["a", "b"]],
     "methods": [NONE, ["vae"], [0, 1]],
     "diverged": [NONE, [-1], [np.nan, -1], ["a", "b"]],
     "history_elbo": [NONE, np.zeros((2, 3)), np.zeros(2), 0.0, [["a", "b"], ["c", "d"]]],
+    "history_lower": [NONE, np.zeros((2, 1)), np.zeros((2, 2), int)],
+    "history_upper": [NONE, np.zeros((3, 2)), np.zeros((2, 2), "U1")],
     "history_target": [NONE, np.zeros((2, 0)), np.zeros((1, 2, 2)), np.zeros((2, 2), complex)],
 }
 

@@ -61,20 +61,43 @@ def test_training_climbs_and_the_auxiliary_finds_the_posterior():
     assert (gap >= 0).all() and (gap < 0.02).all()
 
 
-def test_a_method_is_given_the_gap_of_the_mean_bound():
-    """|.| stands outside of the mean: the truth is the exact bound, of weights that rest."""
+@pytest.mark.parametrize("r_samples", [0, 1, 64])
+def test_a_method_is_given_the_gap_of_the_mean_estimate(r_samples):
+    """|.| stands outside of the mean: the truth is exact, of weights that rest.
+
+    Without proposals that is the bound; with them the middle of two estimates, and I between.
+    """
     gaps, steps = [], 5
     weights = lambda progress, gap, multiplier: gaps.append(gap) or (1, 1, 0)
-    model = train(weights, information=(0, 0.5), steps=steps, batch=1024, learning_rate=0)
-    target, bound, multiplier = (
-        model.history[name] for name in ("target", "infomax_bound", "multiplier")
+    settings = {"steps": steps, "batch": 1024, "learning_rate": 0, "r_samples": r_samples}
+    model = train(weights, information=(0, 0.5), **settings)
+    gaps = np.transpose(gaps[-steps:])
+    target, lower, upper, multiplier = (
+        model.history[name] for name in ("target", "lower", "upper", "multiplier")
     )
-    exact = mae.exact_infomax_bound(model.decoder, model.auxiliary)
+    information, bound = mae.exact_information_and_bound(model.decoder, model.auxiliary)
+    exact = (information if r_samples else bound)[:, None]
     assert_allclose(target[1], [0, 0.25, 0.5, 0.5, 0.5], rtol=1e-6)  # after 0.4 of the steps
-    assert_allclose(np.transpose(gaps), target - exact[:, None], atol=0.01)
-    assert_allclose(np.transpose(gaps), target - bound, rtol=1e-5, atol=1e-6)
+    assert_allclose(gaps, target - exact, atol=0.005 if r_samples == 64 else 0.01)
+    assert_allclose(gaps, target - (lower + upper) / 2, rtol=1e-5, atol=1e-6)
+    assert (lower == upper).all() if r_samples == 0 else (lower < upper).all()
+    assert r_samples != 64 or (upper - lower < 0.01).all()
     late = np.arange(steps) >= 0.4 * steps  # then the multiplier rises with the gap
-    assert_allclose(multiplier.T, np.cumsum(0.1 * np.array(gaps) * late[:, None], 0), rtol=1e-5)
+    assert_allclose(multiplier, np.cumsum(0.1 * gaps * late, 1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("r_samples, most", [(0, 5), (3, 50)])
+def test_the_multiplier_has_its_limits(r_samples, most):
+    """Up in equal steps of 0.1 times the gap, to a limit; with proposals down ever faster."""
+    settings = {"steps": 60, "learning_rate": 0, "r_samples": r_samples, "information": (30, 0)}
+    up, _ = train(mae.VAE.weights, **settings).history["multiplier"]
+    rises, (limit,) = np.diff(up[:40]), set(up[-10:])
+    assert limit == most and (rises >= 0).all() and 0 < rises.max() <= 3.1
+    wide = mae.Likelihood("wide", lambda n: n, lambda net, z: mae.Gaussian(net(z) + 20 * z, 0.0))
+    down = train(mae.VAE.weights, likelihood=wide, **settings).history["multiplier"][1]
+    assert down[-1] == -most and (np.diff(down) <= 0).all()
+    falls = -np.diff(down[(down < -1) & (down > -most)])
+    assert (np.diff(falls) > 0).all() if r_samples else (abs(np.diff(falls)) < 0.1).all()
 
 
 def test_the_networks_are_three():

@@ -93,7 +93,17 @@ def test_targets_come_before_seeds_and_the_history_ends_at_the_target():
     assert_array_equal(fit.targets, [np.nan, np.nan, 0.5, 0.5])
     assert_array_equal(fit.seeds, [5, 6, 5, 6])
     assert_array_equal(fit.history["target"][2:, -1], 0.5)
+    assert list(fit.history) == ["target", "lower", "upper", "elbo", "multiplier"]
     assert all(values.shape == (4, 60) for values in fit.history.values())
+
+
+def test_without_proposals_the_estimate_is_the_bound_alone_and_by_default_it_is_not():
+    alone, usual = train(r_samples=0), train()
+    assert (alone.r_samples, usual.r_samples, usual.q_samples) == (0, 4, 1)
+    assert_array_equal(alone.history["lower"], alone.history["upper"])
+    assert (usual.history["lower"] < usual.history["upper"]).all()
+    assert same(usual, train(r_samples=4, q_samples=1))
+    assert len({train(r_samples=n, q_samples=k).params.tobytes() for n in (0, 4) for k in (1, 2)}) == 4
 
 
 def test_a_model_that_diverges_is_frozen_and_the_others_do_not_notice():
@@ -172,15 +182,20 @@ def test_a_distribution_from_outside_has_its_bounds_by_hand():
         assert_allclose(elbo[k], -abs(z - code) / 2 - math.log(4) - kl, rtol=1e-12)
 
 
-def test_a_likelihood_from_outside_trains_to_its_target():
-    fit = train((0.5, 1.0), likelihood=LAPLACE, steps=600, batch=64)
-    z, eps = np.random.default_rng(0).standard_normal((2, 20000, 1))
-    history = fit.history["infomax_bound"]
+@pytest.mark.parametrize("r_samples", [0, 4])
+def test_a_likelihood_from_outside_trains_to_its_target(r_samples):
+    """The bound alone, or I itself, each on fresh noise, too."""
+    settings = {"steps": 600, "batch": 64, "r_samples": r_samples}
+    fit = train((0.5, 1.0), likelihood=LAPLACE, **settings)
+    z, eps, *eps_r = np.random.default_rng(0).standard_normal((2 + 16 * r_samples, 20000, 1))
+    history = (fit.history["lower"] + fit.history["upper"]) / 2
     before, after = history[:, :5].mean(-1), history[:, -50:].mean(-1)
     assert (abs(before) < 0.1).all()
     assert_allclose(after, [0.5, 1.0], atol=0.04)
-    bound = mae.infomax_bound(fit.decoder, fit.auxiliary, z, eps).mean(-1)  # on fresh noise
-    assert_allclose(bound, [0.5, 1.0], atol=0.04)
+    bounds = mae.information_bounds(fit.decoder, fit.auxiliary, z, eps, np.array(eps_r))
+    lower, upper = (bound.mean(-1) for bound in bounds)
+    assert_allclose(lower, [0.5, 1.0], atol=0.04)
+    assert_allclose(upper, [0.5, 1.0] if r_samples else [math.inf] * 2, atol=0.04)
 
 
 # ------------------------------------------------------------------------- what makes it quick
@@ -208,9 +223,10 @@ def nodes(monkeypatch):
     return made
 
 
+@pytest.mark.parametrize("samples", [(0, 1), (3, 1), (3, 2)])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("likelihood", ["gaussian", "categorical", mae.fixed_variance(0.5)])
-def test_nothing_changes_precision_on_the_way(nodes, monkeypatch, likelihood, dtype):
+def test_nothing_changes_precision_on_the_way(nodes, monkeypatch, likelihood, dtype, samples):
     """And what comes out computes in double."""
     adam = nets.adam
 
@@ -221,19 +237,25 @@ def test_nothing_changes_precision_on_the_way(nodes, monkeypatch, likelihood, dt
 
     monkeypatch.setattr(nets, "adam", watched)
     data = TEN if likelihood == "categorical" else standard_normal
-    targets, methods, _ = zip(*METHODS)
+    r_samples, q_samples = samples
+    no_beta = [row for row in METHODS if q_samples == 1 or row[1].name[:4] not in ("beta", "anne")]
+    targets, methods, _ = zip(*no_beta)
     settings = {"likelihood": likelihood, "dtype": dtype, "steps": 2, "batch": 8}
+    settings |= {"r_samples": r_samples, "q_samples": q_samples}
     fit = train(targets, data, method=methods, **settings)
     assert fit.params.dtype == dtype and len(nodes) > 10
     assert set.union(*(types for _, types in nodes)) == {np.dtype(dtype)}, nodes
     assert fit.decoder(np.zeros((2, 1))).params.dtype == np.float64
 
 
+@pytest.mark.parametrize("r_samples, most", [(0, 14), (4, 26)])
 @pytest.mark.parametrize("likelihood", ["gaussian", "categorical"])
-def test_a_step_has_few_nodes_and_no_indexing(nodes, likelihood):
-    train(data=TEN if likelihood == "categorical" else standard_normal, steps=1, batch=8)
+def test_a_step_has_few_nodes_and_no_indexing(nodes, likelihood, r_samples, most):
+    """However many proposals there are."""
+    data = TEN if likelihood == "categorical" else standard_normal
+    train(data=data, steps=1, batch=8, likelihood=likelihood, r_samples=r_samples)
     names = [name for name, _ in nodes]
-    assert len(names) <= 2 * 7 and "__getitem__" not in names, names
+    assert len(names) <= most and "__getitem__" not in names, names
 
 
 # -------------------------------------------------------------------------------------- files

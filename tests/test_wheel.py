@@ -13,9 +13,10 @@ import pytest
 import mae
 
 ROOT = Path(__file__).parent.parent
-FLAT = ["nets", "batches", "models", "distributions", "quadrature", "problems", "figures", "experiments"]
+FLAT = ["nets", "batches", "models", "distributions", "quadrature"]
+FLAT += ["problems", "claims", "figures", "experiments"]
 PROJECT = f"""
-import importlib.metadata, os, pickle
+import importlib.metadata, os, pickle, warnings
 import numpy as np
 import mae
 import {", ".join(FLAT)}
@@ -25,7 +26,11 @@ def test_use():
     assert mae.__file__ == os.path.join(os.environ["PYTHONPATH"], "mae", "__init__.py")
     assert mae.__version__ == importlib.metadata.version("mutual-autoencoder")
 
-    fit = mae.fit(lambda rng, n: rng.standard_normal((n, 1)), information=[0.5, 1], steps=3)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fit = mae.fit(lambda rng, n: rng.standard_normal((n, 1)), information=[0.5, 1], steps=3)
+    assert {{warning.category for warning in caught}} == {{mae.TrainingWarning}}
+    assert {{warning.filename for warning in caught}} == {{__file__}} and len(caught) == 2
     path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "models.npz")
     fit.save(path)
     loaded = mae.load(path)
