@@ -322,6 +322,22 @@ class Categorical:
         return np.maximum(softmax(self.params)[1], -100)
 
 
+# ------------------------------------------------------------------ of any distribution
+
+
+def expect(p, f, eps):
+    """E f(x), x ~ p: exactly where p knows how (`p.expect`), else by the draw p.sample(eps)."""
+    return p.expect(f, eps) if hasattr(p, "expect") else f(p.sample(eps))
+
+
+def draw(p, eps):
+    """A draw from p and its log-density."""
+    if hasattr(p, "sample_and_log_prob"):
+        return p.sample_and_log_prob(eps)
+    z = p.sample(eps)
+    return z, p.log_prob(z)
+
+
 # --------------------------------------------------------------------------- the prior, weights
 
 

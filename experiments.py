@@ -90,7 +90,7 @@ EXPERIMENTS = {
     "likelihood": Experiment(
         "log-likelihood against information, by what the decoder can do (Figure 4)",
         {
-            "expressive": Group(NORMAL, mae.GAUSSIAN, SWEEP),
+            "expressive": Group(NORMAL, mae.GAUSSIAN, SWEEP, settings={"r_samples": 0}),
             "restricted": Group(NORMAL, mae.fixed_variance(STD), SWEEP, expressive=False),
         },
         claims.likelihood,

@@ -28,12 +28,13 @@ from statistics import NormalDist
 
 import numpy as np
 from autograd.core import make_vjp
+from autograd.extend import defvjp, primitive
 
 import batches
 import nets
 from distributions import (
-    Categorical, Gaussian, is_number, log_mean_exp, log_means, log_prior, prior_entropy,
-    require, shape_of,
+    Categorical, Gaussian, draw, expect, is_number, log_mean_exp, log_means, log_prior,
+    prior_entropy, require, shape_of,
 )  # fmt: skip
 from models import (
     CATEGORICAL, GAUSSIAN, HISTORY, LIKELIHOODS, VAE, Fit, Likelihood, Method, TrainingWarning,
@@ -81,17 +82,21 @@ def infomax_bound(decoder, auxiliary, z, eps=None):
     return expect(decoder(z), log_r, eps) + prior_entropy(shape_of(z)[-1])
 
 
-def expect(p, f, eps):
-    """E f(x), x ~ p: exactly where p knows how (`p.expect`), else by the draw p.sample(eps)."""
-    return p.expect(f, eps) if hasattr(p, "expect") else f(p.sample(eps))
-
-
 # ------------------------------------------------------------------------- I from both sides
 
 
+@primitive
 def log_weight(log_px_given_z, z, log_proposal):
     """log w = log p(x|z) + log p(z) - log proposal(z|x): the mean of w over proposals is p(x)."""
-    return log_px_given_z + (log_prior(z) - log_proposal)
+    return log_px_given_z + log_prior(z) - log_proposal
+
+
+defvjp(  # one node: it is computed for every proposal
+    log_weight,
+    lambda ans, log_px, z, log_proposal: lambda g: nets.sum_to(g, log_px.shape),
+    lambda ans, log_px, z, log_proposal: lambda g: nets.sum_to(-g[..., None] * z, z.shape),
+    lambda ans, log_px, z, log_proposal: lambda g: nets.sum_to(-g, log_proposal.shape),
+)
 
 
 def information_bounds(decoder, auxiliary, z, eps, eps_r):
@@ -204,15 +209,7 @@ def iwae(encoder, decoder, x, eps):
     return log_mean_exp(log_weight(decoder(z).log_prob(x), z, log_q))
 
 
-def draw(p, eps):
-    """A draw from p and its log-density."""
-    if hasattr(p, "sample_and_log_prob"):
-        return p.sample_and_log_prob(eps)
-    z = p.sample(eps)
-    return z, p.log_prob(z)
-
-
-# ------------------------------------------------------------- maximise ELBO subject to bound = M
+# ------------------------------------------------------------- maximise ELBO subject to I = M
 
 C, RHO = 10.0, 5.0  # how hard the constraint is enforced
 LAMBDA_RATE = 0.1  # a step moves lambda by this times the gap

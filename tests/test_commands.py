@@ -48,7 +48,7 @@ def contents(folder):
 OPTIONS = ("seeds", "steps", "batch", "hidden")
 FEW, FEWS = "integer from 0 to 10000", "-1 10001 0.5 1e3 many  nan"
 INTEGER, INTEGERS = "integer from 1 to 1000000", f"0 -1 1.5 1e3 many  nan inf {10**12} {10**30}"
-TARGET, TARGETS = "target (none, or nats) from 0 to 1000000", "-1 -.01 nan inf 1e300 1e999 many  0,5"
+TARGET, TARGETS = "target (none, or nats) from 0 to 1000000", "-1 -.01 nan inf 1e999 many  0,5"
 SEED, SEEDS = "integer from 0 to 1000000000", f"-1 0.5 {10**30}"
 VALUES = {"information": (TARGET, TARGETS), "seed": (SEED, SEEDS), "r-samples": (FEW, FEWS)}
 VALUES |= dict.fromkeys(OPTIONS, (INTEGER, INTEGERS))

@@ -48,7 +48,14 @@ def assert_same(one, other):
 def test_what_was_saved_is_loaded(path):
     diverged = fit(DATA * 1e30)
     assert diverged.diverged[0] == 0 and not np.isfinite(diverged.history["elbo"]).any()
-    for models in (FIT, FIT[1], FIT[[1, 0]], fit(latent=2, seeds=2, method="vae"), SAMPLED, diverged):
+    for models in (
+        FIT,
+        FIT[1],
+        FIT[[1, 0]],
+        fit(latent=2, seeds=2, method="vae"),
+        SAMPLED,
+        diverged,
+    ):
         models.save(path)
         assert_same(mae.load(path), models)
 
@@ -98,7 +105,7 @@ CHANGES = {
     "latent": [NONE, 0, 2, [1, 1]],
     "hidden": [NONE, 4, 3.5, "x"],
     "r_samples": [NONE, 1.5, np.nan, [1, 1], "1", True],
-    "q_samples": [NONE, 1.5, [1], "x", 1j],
+    "q_samples": [NONE, 1.5, [1, 1], "x", 1j],
     "params": [NONE, W * np.nan, W + np.inf, W[:, 1:], W[:1], W[0], W.astype(int), W + 1j, 0.0],
     "targets": [NONE, [0.5], 0.5, [[0.5, 0.5]], ["a", "b"], [1j, 0]],
     "seeds": [NONE, [0], [0.5, 1.5], ["a", "b"]],

@@ -248,7 +248,7 @@ both_sides = partial(
     "gaussian", 3,
 )  # fmt: skip
 climbs = on_objective.test_training_climbs_and_the_auxiliary_finds_the_posterior
-gap = on_objective.test_a_method_is_given_the_gap_of_the_mean_bound
+gap = partial(on_objective.test_a_method_is_given_the_gap_of_the_mean_bound, 0)
 mixed = on_training.test_a_method_from_outside_trains_like_its_twin_in_a_mixed_batch
 
 

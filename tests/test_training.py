@@ -101,9 +101,10 @@ def test_without_proposals_the_estimate_is_the_bound_alone_and_by_default_it_is_
     alone, usual = train(r_samples=0), train()
     assert (alone.r_samples, usual.r_samples, usual.q_samples) == (0, 4, 1)
     assert_array_equal(alone.history["lower"], alone.history["upper"])
-    assert (usual.history["lower"] < usual.history["upper"]).all()
+    assert usual.history["lower"].mean() < usual.history["upper"].mean() - 0.001
     assert same(usual, train(r_samples=4, q_samples=1))
-    assert len({train(r_samples=n, q_samples=k).params.tobytes() for n in (0, 4) for k in (1, 2)}) == 4
+    others = [train(r_samples=n, q_samples=k) for n in (0, 4) for k in (1, 2)]
+    assert len({other.params.tobytes() for other in others}) == 4
 
 
 def test_a_model_that_diverges_is_frozen_and_the_others_do_not_notice():
