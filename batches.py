@@ -7,7 +7,7 @@ import numpy as np
 import nets
 from distributions import one_hot, reals, require
 
-CHUNK, STRIDE = 50, 31  # steps whose noise is drawn together; about 0.62 of them, coprime to them
+CHUNK, STRIDE = 50, 31  # steps whose noise is drawn together; coprime to it, about 0.62 of it
 
 
 def sampler(data, discrete):
@@ -40,7 +40,7 @@ def scale_faults(x):
 
 
 def start(models, sample, dtype, steps, batch):
-    """Initial weights (K, size), and for every step x and all noise, see `_draw`, for every model.
+    """Initial weights (K, size), and for every step x and all noise, see `draw`, for every model.
 
     Models of the same seed start alike and share their data and noise.
     """
@@ -75,7 +75,7 @@ def draw(models, sample, rng, batch):
     lattice = lambda n, dims: nets.normal_lattice(rng, CHUNK, n, dims)
     several = lambda a, n: a.reshape(*a.shape[:2], n, latent).swapaxes(1, 2)  # (CHUNK, n, batch, .)
     x = sample(rng, CHUNK * half).reshape(half, CHUNK, -1).swapaxes(0, 1)
-    x = x[STRIDE * np.arange(CHUNK) % CHUNK]  # x comes in order; in time it must not
+    x = x[STRIDE * np.arange(CHUNK) % CHUNK]  # successive steps must not get neighbouring data
     eps_q = several(lattice(half, 1 + latent * q_samples)[..., 1:], q_samples)
     noise = lattice(half, latent + (0 if discrete else models.features))
     z, eps_x = noise[..., :latent], noise[..., latent:]

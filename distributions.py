@@ -3,8 +3,8 @@
 Shapes: the last two axes are (batch, features); axes in front of them broadcast. All in nats. The
 value of a density is the formula of its docstring, its derivative stands beneath it. What a float32
 cannot hold is inf, and NumPy warns of the overflow. Anything with `log_prob(x)`, and `sample(eps)`
-or `expect(f, eps)`, can be a decoder or r(z|x); an encoder in the ELBO needs `sample` and `kl`.
-`table`, `highest` and `course` are what the exact values ask of a distribution.
+for eps ~ N(0, I) or `expect(f, eps)`, can be a decoder or r(z|x); an encoder needs `sample`, `kl`.
+The exact values are for these two: they ask for `table`, `highest` and `course` as well.
 """
 
 import math
@@ -304,7 +304,7 @@ class Categorical:
             return categorical_mean(self.params, values)
         mean = categorical_mean(self.params, anp.moveaxis(values, front, 0))
         before, after = np.split(shape_of(mean), [front])
-        spare = len(after) - (axes - 1)  # of these, what nobody has used goes
+        spare = len(after) - (axes - 1)  # axes of length 1 that nobody has used
         used = [n for n in after[:spare] if n > 1]
         return anp.reshape(mean, (*before, *used, *after[spare:]))
 
@@ -326,7 +326,7 @@ class Categorical:
 
 
 def expect(p, f, eps):
-    """E f(x), x ~ p: exactly where p knows how (`p.expect`), else by the draw p.sample(eps)."""
+    """E f(x), x ~ p: as p does it (a sum for a discrete x), else by the draw p.sample(eps)."""
     return p.expect(f, eps) if hasattr(p, "expect") else f(p.sample(eps))
 
 

@@ -7,18 +7,17 @@ in Latent Code Representations". Read it top to bottom; the sections follow the 
     x               x             observation, (..., batch, features)
     z ~ N(0, I)     z             its code, (..., batch, latent)
     p_theta(x|z)    decoder       callable, z -> distribution of x, such as Gaussian or Categorical
-    q_phi(z|x)      encoder       callable, x -> Gaussian over z
+    q_theta(z|x)    encoder       callable, x -> Gaussian over z
     r_omega(z|x)    auxiliary     callable, x -> Gaussian over z: finds the code of generated x
     M               target        the wanted I_p(z, x)
 
-The distributions are in distributions.py, the exact values (`exact_*`) in quadrature.py, and what
-is there for speed in nets.py.
+Distributions are in distributions.py, exact values (`exact_*`) in quadrature.py, networks and Adam
+in nets.py, data and noise of a step in batches.py, Likelihood, Method and Fit in models.py.
 
-Informations, entropies, log-likelihoods and bounds are in nats, and higher is better: all of them
-are maximised. Noise is an argument (`eps` and `z` are arrays); only `fit` draws some, from its
-seeds. The last two axes are (batch, features); axes in front of them broadcast, so that K models
-side by side are arrays with one more axis. Bounds return one value per example, (..., batch):
-average as you like.
+All is in nats. Of ELBO and log-likelihood higher is better; I is held at M. Noise is an argument
+(`eps` and `z` are arrays); only `fit` draws some, from its seeds. The last two axes are (batch,
+features); axes in front of them broadcast, so that K models side by side are arrays with one more
+axis. Bounds return one value per example, (..., batch), for you to average.
 """
 
 import math
@@ -48,12 +47,11 @@ from quadrature import (
 __version__ = "0.2.0"
 __all__ = [
     "Gaussian", "Categorical", "prior_entropy", "elbo", "infomax_bound", "information_bounds",
-    "information_interval", "iwae", "lagrangian", "penalty",
-    "Method", "LAGRANGIAN", "PENALTY", "VAE", "beta_vae", "annealed", "infomax", "Likelihood",
-    "GAUSSIAN", "CATEGORICAL", "fixed_variance", "fit", "Fit", "save", "load",
-    "exact_log_likelihood", "exact_mutual_information", "exact_infomax_bound",
-    "exact_information_and_bound", "exact_elbo", "exact_encoder_information", "QuadratureError",
-    "TrainingWarning",
+    "information_interval", "iwae", "lagrangian", "penalty", "Method", "LAGRANGIAN", "PENALTY",
+    "VAE", "beta_vae", "annealed", "infomax", "Likelihood", "GAUSSIAN", "CATEGORICAL",
+    "fixed_variance", "fit", "Fit", "save", "load", "exact_log_likelihood",
+    "exact_mutual_information", "exact_infomax_bound", "exact_information_and_bound", "exact_elbo",
+    "exact_encoder_information", "QuadratureError", "TrainingWarning",
 ]  # fmt: skip
 
 # --------------------------------------------------------------------- the two bounds
@@ -102,17 +100,18 @@ defvjp(  # one node: it is computed for every proposal
 def information_bounds(decoder, auxiliary, z, eps, eps_r):
     """lower = log p(x|z) - log mean(w_0 ... w_n),  upper = log p(x|z) - log mean(w_1 ... w_n).
 
-    Means of them over z ~ N(0, I) and x ~ p(x|z) lie below and above I_p(z, x): w_0 is the weight
-    of z itself, a draw from p(z|x), and the others are of n draws from r(z|x). Their distance falls
-    like 1/n. z, eps as for `infomax_bound` (eps None for a discrete x), eps_r (n, ..., batch or 1,
-    latent) ~ N(0, I) -> (..., batch) each, nats. n = 0: the infomax bound, and +inf. ValueError if
-    shapes do not fit. After Burda et al. (2016), Sobolev & Vetrov (2019).
+    Means of them over z ~ N(0, I) and x ~ p(x|z) lie below and above I_p(z, x). w_0 is the weight
+    of z itself, a draw from p(z|x): with it the mean is too high; without it, of n draws from
+    r(z|x) alone, its log is too low (Jensen). Their distance falls like 1/n. z, eps as for
+    `infomax_bound`, eps_r (n, ..., batch or 1, latent) ~ N(0, I) -> (..., batch) each, nats. n = 0:
+    the infomax bound, where H(z) stands for the mean of -log p(z), and +inf. ValueError if shapes
+    do not fit. After Burda et al. (2016), Sobolev & Vetrov (2019).
     """
     if not len(eps_r):
         bound = infomax_bound(decoder, auxiliary, z, eps)
         return bound, np.full(shape_of(bound), math.inf)
     require("eps_r.shape", eps_r.shape, eps_r.ndim > 2, "(n, ..., batch or 1, latent)")
-    with np.errstate(divide="ignore", invalid="ignore"):  # p(x|z) = 0: what it is multiplied by
+    with np.errstate(divide="ignore", invalid="ignore"):  # where p(x|z) = 0; it weighs 0
         return tuple(both_bounds(decoder, auxiliary, z, eps, eps_r))
 
 
@@ -123,10 +122,10 @@ def both_bounds(decoder, auxiliary, z, eps, eps_r):
     def bounds(x):
         r, log_px_given_z = auxiliary(x), p.log_prob(x)
         log_w0 = log_weight(log_px_given_z, z, r.log_prob(z))
-        axes = [1] * (log_w0.ndim + 2 - eps_r.ndim)  # n comes before all axes of x
+        axes = [1] * (log_w0.ndim + 2 - eps_r.ndim)  # ones, so that n is the first axis
         z_r, log_r = draw(r, eps_r.reshape(len(eps_r), *axes, *eps_r.shape[1:]))
         log_w = log_weight(decoder(z_r).log_prob(x), z_r, log_r)  # (n, ..., batch)
-        return log_px_given_z - log_means(log_w0, log_w)
+        return log_px_given_z - log_means(log_w0, log_w)  # (2, ..., batch): with w_0, without
 
     return expect(p, bounds, eps)
 
@@ -144,8 +143,10 @@ def information_interval(decoder, auxiliary, z, eps, eps_r, confidence=0.99):
     legal = is_number(confidence) and 0.5 < confidence < 1
     require("confidence", confidence, legal, "a number between 0.5 and 1")
     n, batch, latent = len(eps_r), *z.shape[-2:]
-    legal = n and batch > 1 and eps_r.ndim > 2 and eps_r.shape[-2] == batch
+    legal = n and batch > 1 and eps_r.ndim > 2 and eps_r.shape[-2:] == z.shape[-2:]
     require("eps_r.shape", eps_r.shape, legal, f"(n >= 1, ..., {batch}, {latent}), batch >= 2")
+    legal = eps is None or eps.shape[-2] == batch
+    require("eps.shape", np.shape(eps), legal, f"(..., {batch}, features)")
     drawn = eps is not None and hasattr(decoder(z[..., :1, :]), "sample")
     blocks, step = [], max(1, 4096 // n)  # few examples at a time: they stay in cache
     for start in range(0, batch, step):
@@ -154,9 +155,8 @@ def information_interval(decoder, auxiliary, z, eps, eps_r, confidence=0.99):
         blocks.append(bounds(decoder, auxiliary, part(z), part(eps), part(eps_r)))
     lower, upper = (np.concatenate(each, -1) for each in zip(*blocks))
     i, j = np.triu_indices(latent)
-    controls = z[..., i] * z[..., j] - (i == j)  # their means are 0
-    if z.ndim > 2 or batch < 50 * len(i):
-        controls = np.zeros((batch, 0))
+    enough = z.ndim == 2 and batch >= 50 * len(i)
+    controls = z[:, i] * z[:, j] - (i == j) if enough else np.zeros((batch, 0))  # of mean 0
     return _end(lower, controls, -1, confidence), _end(upper, controls, 1, confidence)
 
 
@@ -164,7 +164,8 @@ def _end(bound, controls, side, confidence):
     """The mean of bound (..., batch), and on this side of it what it may be off by chance."""
     batch, t = len(controls), NormalDist().inv_cdf(confidence)
     centred, values = controls - controls.mean(0), np.moveaxis(bound, -1, 0).reshape(batch, -1)
-    slopes = np.linalg.solve(centred.T @ centred, centred.T @ (values - values.mean(0)))
+    gram = centred.T @ centred + 1e-9 * batch * np.eye(centred.shape[-1])  # were all z the same
+    slopes = np.linalg.solve(gram, centred.T @ (values - values.mean(0)))
     values = values - controls @ slopes
     std = values.std(0, ddof=1 + controls.shape[-1])
     with np.errstate(invalid="ignore"):  # no spread, no skew
@@ -190,7 +191,7 @@ def averaged_bounds(decoder, auxiliary, z, eps, eps_r):
     mean = log_mean_exp(log_w)
     share = np.exp(log_w - mean) / (n + 1)
     places = np.arange(n + 1).reshape(-1, *[1] * mean.ndim)
-    largest = places == log_w.argmax(0)  # without this one 1 - share would cancel
+    largest = places == log_w.argmax(0)  # its 1 - share would lose all digits: summed directly
     rest = log_mean_exp(np.where(largest, -np.inf, log_w)) + math.log((n + 1) / n)
     without = mean + np.log1p(-np.where(largest, 0, share)) + math.log((n + 1) / n)
     upper = log_px_given_z - np.where(largest, rest, without)
@@ -213,12 +214,12 @@ def iwae(encoder, decoder, x, eps):
 
 C, RHO = 10.0, 5.0  # how hard the constraint is enforced
 LAMBDA_RATE = 0.1  # a step moves lambda by this times the gap
-LAMBDA_MOST = {True: 50.0, False: 5.0}  # with proposals, and without: the bound has a ceiling
+LAMBDA_MOST = {True: 50.0, False: 5.0}  # with proposals; without, r may never certify M
 RAMP = 0.4  # the fraction of the steps over which the target rises from 0 to M; then lambda moves
 
 
 def lagrangian(gap, multiplier):
-    """lambda (bound - M) - rho/2 (bound - M)^2 and its slope in the bound; gap = M - bound.
+    """lambda (I - M) - rho/2 (I - M)^2 and its slope in I; gap = M - I, I as estimated.
 
     Added to the ELBO. While training, lambda itself rises with the gap, so that at the end the gap
     is zero with whatever slope that takes: none where the constraint costs no likelihood.
@@ -227,7 +228,7 @@ def lagrangian(gap, multiplier):
 
 
 def penalty(gap, multiplier=None):
-    """-C |bound - M| and its slope in the bound; gap = M - bound. Added to the ELBO."""
+    """-C |I - M| and its slope in I; gap = M - I, I as estimated. Added to the ELBO."""
     return -C * np.abs(gap), C * np.sign(gap)
 
 
@@ -268,8 +269,9 @@ def fit(
     q_samples: draws from q in the ELBO (1: the poster's; more: `iwae`). seeds: models per target,
     from `seed` on; models are ordered target-major, and one is the same, byte for byte, in whatever
     company it is trained. steps: of Adam, whose learning_rate falls to 0; batch: examples per step,
-    made even; hidden: units; latent: dimension of the code. progress(steps done, worst |I - M|) is
-    called now and then. ValueError names what is not legal; what came out wrong is a warning.
+    rounded up to even; hidden: units; latent: dimension of the code. progress(steps done, worst
+    |I - M|) is called now and then. ValueError names what is not legal; what came out wrong is a
+    warning.
     """
     counts = {"seeds": seeds, "steps": steps, "batch": batch, "hidden": hidden, "latent": latent}
     check_numbers(counts | {"q_samples": q_samples}, seed, r_samples, learning_rate, dtype)
@@ -323,7 +325,9 @@ def _train(models, params, given, weigh, report, learning_rate, steps):
         rate = learning_rate * 0.5 * (1 + math.cos(math.pi * step / steps))
         move, m, v = nets.adam(grad, m, v, step + 1, rate)
         if step >= RAMP * steps:
-            faster = np.maximum(1, -multiplier) if models.r_samples else 1  # I = 0 takes -inf
+            faster = (
+                np.maximum(1, -multiplier) if models.r_samples else 1
+            )  # I = 0 takes lambda to -inf
             most = LAMBDA_MOST[models.r_samples > 0]
             multiplier = np.clip(multiplier + LAMBDA_RATE * gap * faster, -most, most)
 
@@ -341,10 +345,10 @@ def _information(models, params, z, eps_x, eps_r):
 
     With a weight > 0 theta ascends the lower one, with a weight < 0 it descends the upper one; with
     no proposals both are the infomax bound. omega ascends the infomax bound alone, whatever the
-    weight. Where that is negative, omega would be paid for being wrong: a bad r lowers the bound,
-    too, and leaves the information where it is.
+    weight. Were it weighted, a negative weight (I above M) would pay omega for being wrong: a bad r
+    lowers the bound, too, and leaves the information where it is.
     """
-    fixed_decoder, _, fixed_auxiliary = models.networks(params)
+    fixed_decoder, _, fixed_auxiliary = models.networks(params)  # no gradient reaches params here
 
     def infomax_of(own):
         decoder, _, auxiliary = models.networks(own)
@@ -382,7 +386,7 @@ def _weigher(methods, dtype):
     distinct = dict.fromkeys(methods)
     members = {method: [k for k, own in enumerate(methods) if own == method] for method in distinct}
     if len(members) == 1:
-        members = dict.fromkeys(members, slice(None))  # all: faster than a list
+        members = dict.fromkeys(members, slice(None))  # all: a view, not a copy
     weights = np.ones((3, len(methods), 1), dtype)
 
     def weigh(progress, gap, multiplier):
@@ -402,7 +406,7 @@ def _checked_targets(information, method, most, q_samples):
     """The targets, NaN for None, and as many methods."""
     legal = lambda t: t is None or (is_number(t) and 0 <= t <= most + 1e-9)
     limit = "" if most == math.inf else f" and at most {most:.7g}, which is all that x can hold"
-    rule = f"a list of targets >= 0 in nats{limit}, or None for no constraint"
+    rule = f"a list of targets >= 0 in nats{limit}, with None for no constraint"
     targets = list(information) if isinstance(information, (list, tuple, range, np.ndarray)) else []
     require("information", information, targets and all(map(legal, targets)), rule)
     methods = [method] * len(targets) if isinstance(method, (str, Method)) else method

@@ -53,11 +53,11 @@ def fixed_variance(std) -> Likelihood:
 
 
 class Method(NamedTuple):
-    """What is ascended: a weighted sum of reconstruction, KL (negative) and infomax bound.
+    """What is ascended: reconstruction, -KL and the estimate of I, each with a weight.
 
     weights(progress, gap, multiplier) -> the three weights; progress of the training from 0 to 1,
-    gap = M - bound (0 without a target) and multiplier: one of each per model, (models,). The
-    weights of reconstruction and bound are the decoder's, that of the KL is the encoder's.
+    gap = M - I (0 without a target) and multiplier: one of each per model, (models,). The
+    weights of reconstruction and I are the decoder's, that of the KL is the encoder's.
     """
 
     name: str
@@ -80,7 +80,7 @@ def annealed(end) -> Method:
 
 
 def infomax(start=0) -> Method:
-    """The bound alone (Barber & Agakov, 2003), after a start that keeps every x in use.
+    """I alone (its bound with r_samples=0: Barber & Agakov, 2003), after a start with all x in use.
 
     The reconstruction's weight falls from 1 to 0 over this fraction of the steps.
     """
@@ -157,13 +157,12 @@ class Fit:
         off = (lower + upper) / 2 - self.targets
         for k in range(len(self)):
             name = f"{self.methods[k]}, target {self.targets[k]:.7g}, seed {self.seeds[k]}"
-            limit = abs(self.history["multiplier"][k, -1]) in (5, 50)
+            limit = abs(self.history["multiplier"][k, -1]) >= (50 if self.r_samples else 5)
             if self.diverged[k] >= 0:
                 yield f"{name}: diverged and was frozen at step {self.diverged[k]}"
             elif abs(off[k]) > 0.05:
-                why = (
-                    "; the multiplier is at its limit: out of reach at this width" if limit else ""
-                )
+                why = "; the multiplier is at its limit: more steps, or units, or a lower M"
+                why = why if limit else ""
                 yield f"{name}: I is between {lower[k]:.3f} and {upper[k]:.3f} by its estimate{why}"
 
     def __repr__(self):
