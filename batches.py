@@ -26,15 +26,15 @@ def sampler(data, discrete):
     if callable(data):
         features = checked(data(np.random.default_rng(0), 1), 1).shape[-1]
         return lambda rng, n: checked(data(rng, n), n), math.log(features) if discrete else math.inf
-    rows = checked(data, len(data))
+    rows = checked(data, len(data) if np.iterable(data) else 0)
     frequencies = rows.mean(0)[rows.any(0)]
     entropy = -(frequencies * np.log(frequencies)).sum() if discrete else math.inf
     return lambda rng, n: rows[(nets.evenly(rng, n) * len(rows)).astype(int)], entropy
 
 
-def scale_faults(x):
+def scale_faults(x, discrete):
     """A line if these data are far from mean 0 and standard deviation 1, where networks begin."""
-    if abs(x.mean()) > 3 or not 0.1 < x.std() < 10:
+    if not discrete and (abs(x.mean()) > 3 or not 0.1 < x.std() < 10):
         seen = f"mean {x.mean():.3g} and standard deviation {x.std():.3g}"
         yield f"data have {seen}: standardise them, (x - mean) / standard deviation"
 

@@ -91,7 +91,7 @@ EXPERIMENTS = {
         "log-likelihood against information, by what the decoder can do (Figure 4)",
         {
             "expressive": Group(NORMAL, mae.GAUSSIAN, SWEEP, settings={"r_samples": 0}),
-            "restricted": Group(NORMAL, mae.fixed_variance(STD), SWEEP, expressive=False),
+            "restricted": Group(NORMAL, mae.fixed_variance(STD), SWEEP, False, {"batch": 256}),
         },
         claims.likelihood,
         keys=("group", "target"),
@@ -429,7 +429,7 @@ def parse(arguments):
     for name in ("information", "method", *USUAL):
         applies = experiment and (name != "method" or experiment.keys == ("target",))
         if getattr(options, name) is not None and not applies:
-            parser().error(f"argument --{name}: does not apply to {options.name}")
+            parser().error(f"argument --{name.replace('_', '-')}: does not apply to {options.name}")
     for group in experiment.groups.values() if experiment else ():
         for value in options.information or ():
             if value is not None and value > group.problem.most + 1e-9:

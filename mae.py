@@ -270,8 +270,7 @@ def fit(
     from `seed` on; models are ordered target-major, and one is the same, byte for byte, in whatever
     company it is trained. steps: of Adam, whose learning_rate falls to 0; batch: examples per step,
     rounded up to even; hidden: units; latent: dimension of the code. progress(steps done, worst
-    |I - M|) is called now and then. ValueError names what is not legal; what came out wrong is a
-    warning.
+    |I - M|) is called now and then. ValueError: what is not legal. Warnings: what came out wrong.
     """
     counts = {"seeds": seeds, "steps": steps, "batch": batch, "hidden": hidden, "latent": latent}
     check_numbers(counts | {"q_samples": q_samples}, seed, r_samples, learning_rate, dtype)
@@ -279,12 +278,10 @@ def fit(
     likelihood = _named("likelihood", likelihood, LIKELIHOODS, Likelihood)
     sample, most = batches.sampler(data, likelihood.discrete)
     features = sample(np.random.default_rng(0), 1).shape[-1]
-    targets, methods = _checked_targets(information, method, most, q_samples)
-    models = untrained(
-        targets, methods, seed, seeds, likelihood=likelihood, features=features, latent=latent,
-        hidden=hidden, r_samples=int(r_samples), q_samples=int(q_samples),
-    )  # fmt: skip
-
+    targets, methods = _checked_targets(information, method, most)
+    sizes = {"features": features, "latent": latent, "hidden": hidden}
+    samples = {"r_samples": int(r_samples), "q_samples": int(q_samples)}
+    models = untrained(targets, methods, seed, seeds, likelihood=likelihood, **sizes, **samples)
     order, parts = np.argsort(models.seeds, kind="stable"), []  # equal seeds share their noise
     for first in range(0, len(order), SHARD):
         shard = order[first : first + SHARD]
@@ -294,9 +291,8 @@ def fit(
         given = batches.start(models[shard], sample, dtype, steps, batch)
         parts.append(_train(models[shard], *given, weigh, report, float(learning_rate), steps))
     trained = joined(parts, np.argsort(order))
-    rng = np.random.default_rng(0)
-    looked_at = () if likelihood.discrete else batches.scale_faults(sample(rng, 500))
-    for fault in (*looked_at, *trained.faults()):
+    looked_at = sample(np.random.default_rng(0), 500)
+    for fault in (*batches.scale_faults(looked_at, likelihood.discrete), *trained.faults()):
         warnings.warn(fault, TrainingWarning, stacklevel=2)
     return trained
 
@@ -312,6 +308,8 @@ def _train(models, params, given, weigh, report, learning_rate, steps):
         target = wanted * min(1, step / (RAMP * steps))
         gap = np.where(constrained, target - (lower + upper) / 2, 0)
         reconstruction, beta, weight = weigh(step / steps, gap, multiplier)
+        legal = models.q_samples == 1 or (beta == 1).all()
+        require("q_samples", models.q_samples, legal, "1 for methods that weigh the KL")
 
         def elbo_of(params):
             decoder, encoder, _ = models.networks(params, *dropped)
@@ -402,20 +400,18 @@ def _weigher(methods, dtype):
 # --------------------------------------------------------------------- checks of what fit is given
 
 
-def _checked_targets(information, method, most, q_samples):
+def _checked_targets(information, method, most):
     """The targets, NaN for None, and as many methods."""
     legal = lambda t: t is None or (is_number(t) and 0 <= t <= most + 1e-9)
     limit = "" if most == math.inf else f" and at most {most:.7g}, which is all that x can hold"
     rule = f"a list of targets >= 0 in nats{limit}, with None for no constraint"
-    targets = list(information) if isinstance(information, (list, tuple, range, np.ndarray)) else []
+    listed = lambda a: isinstance(a, (list, tuple, range, np.ndarray)) and np.ndim(a) > 0
+    targets = list(information) if listed(information) else []
     require("information", information, targets and all(map(legal, targets)), rule)
     methods = [method] * len(targets) if isinstance(method, (str, Method)) else method
-    legal = isinstance(methods, (list, tuple)) and len(methods) == len(targets)
+    legal = listed(methods) and len(methods) == len(targets)
     require("method", method, legal, f"one for all, or one for each of the {len(targets)} targets")
     methods = [_named("method", own, METHODS, Method) for own in methods]
-    weighs = lambda own: any(np.any(own.weights(t, *np.zeros((2, 1)))[1] != 1) for t in (0, 1))
-    legal = q_samples == 1 or not any(map(weighs, methods))
-    require("q_samples", q_samples, legal, "1 for methods that weigh the KL: iwae has none")
     return [math.nan if target is None else float(target) for target in targets], methods
 
 

@@ -206,9 +206,12 @@ def mixture(weights, means, std):
 
 LINES = {  # of mean 0 and variance 1, and of shapes that p(x|z) p(z) does not have
     "two clusters": mixture([0.5, 0.5], [-0.96, 0.96], 0.28),
-    "three normals": mixture([0.3, 0.5, 0.2], [-1.2, 0.1, 1.55], 0.338),
-    "uniform": on_a_line(lambda x: 0 * x - math.log(2 * 3**0.5), [-(3**0.5), 3**0.5]),
-    "exponential": on_a_line(lambda x: -1 - x, [-1, 0, 3, 10, 36]),
+    "three normals": mixture([0.3, 0.5, 0.2], [-1.2, 0.1, 1.55], 0.2872),
+    "uniform": on_a_line(
+        lambda x: np.where(np.abs(x) <= 3**0.5, -math.log(2 * 3**0.5), -np.inf),
+        [-(3**0.5), 3**0.5],
+    ),
+    "exponential": on_a_line(lambda x: np.where(x >= -1, -1 - x, -np.inf), [-1, 0, 3, 10, 36]),
 }
 
 # --------------------------------------------------------------------------- categorical (Figure 5)
