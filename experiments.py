@@ -329,6 +329,7 @@ def seconds(models=24, **settings):
 def scaling(options):
     """Measure and print the three curves."""
     print("    grows  value  seconds  ms/step  of one step of 24 models and 64 examples")
+    seconds(steps=50)  # warm up
     rows, common = [], seconds() / 400
     for what, size in ((what, size) for what, sizes in CURVES.items() for size in sizes):
         taken = seconds(**{what: size})

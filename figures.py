@@ -17,7 +17,7 @@ INFORMATION = "exact information $I(z, x)$ (nats)"
 
 def blank(height, rows=1, columns=1, width=5.2, **options):
     """A figure (in inches; 5.2 is one column of a paper) and its axes, (rows, columns)."""
-    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=dpi, layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, **options)
     for axis in axes.flat:
         axis.spines[["top", "right"]].set_visible(False)
@@ -232,7 +232,7 @@ def faces(fits, rows, known):
     x = problems.draw_faces(truth)
     z_1, z_2 = np.meshgrid(np.linspace(-1.8, 1.8, 9), np.linspace(1.8, -1.8, 9))
     z = np.stack([z_1, z_2], -1)  # (row, column, 2)
-    figure, axes = blank(1.8 * len(first), len(first), 3, width=6)
+    figure, axes = blank(1.8 * len(first), len(first), 3, width=6, dpi=110)
     for row, k in zip(axes, first):
         drawn = fit[k].decoder(z).mean.reshape(9, 9, problems.SIDE, problems.SIDE)
         row[0].imshow(np.block([list(line) for line in drawn]), cmap="gray_r", vmin=-1, vmax=1,

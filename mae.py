@@ -405,7 +405,7 @@ def _checked_targets(information, method, most):
     legal = lambda t: t is None or (is_number(t) and 0 <= t <= most + 1e-9)
     limit = "" if most == math.inf else f" and at most {most:.7g}, which is all that x can hold"
     rule = f"a list of targets >= 0 in nats{limit}, with None for no constraint"
-    listed = lambda a: isinstance(a, (list, tuple, range, np.ndarray)) and np.ndim(a) > 0
+    listed = lambda a: isinstance(a, (list, tuple, range)) or getattr(a, "ndim", 0) > 0
     targets = list(information) if listed(information) else []
     require("information", information, targets and all(map(legal, targets)), rule)
     methods = [method] * len(targets) if isinstance(method, (str, Method)) else method

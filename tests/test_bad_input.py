@@ -97,7 +97,7 @@ SETTINGS = [
     ("seed", given("seed", seeds=2), [2**63 - 1]),
     ("r_samples", given("r_samples"), [-1, 1.0, True, None, "4", nan, np.array(1)]),
     ("q_samples", given("q_samples"), [0, -1, 1.0, True, None, "1", nan]),
-    *(("q_samples", given("q_samples", method=method), [2]) for method in WEIGH_THE_KL),
+    *(("q_samples", given("q_samples", information=(1,), method=m), [2]) for m in WEIGH_THE_KL),
     ("q_samples", given("q_samples", information=(1, 1), method=("vae", WEIGH_THE_KL[0])), [3]),
     ("dtype", given("dtype"), ["float16", "int8", None, complex]),
     ("learning_rate", given("learning_rate"), [-0.1, nan, inf, "0.1", None, True]),
