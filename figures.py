@@ -15,7 +15,7 @@ ABOVE = {"loc": "outside upper center", "frameon": False, "fontsize": 8}  # a le
 INFORMATION = "exact information $I(z, x)$ (nats)"
 
 
-def blank(height, rows=1, columns=1, width=5.2, **options):
+def blank(height, rows=1, columns=1, width=5.2, dpi=150, **options):
     """A figure (in inches; 5.2 is one column of a paper) and its axes, (rows, columns)."""
     figure = Figure(figsize=(width, height), dpi=dpi, layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, **options)
