@@ -148,19 +148,20 @@ def information_interval(decoder, auxiliary, z, eps, eps_r, confidence=0.99):
     legal = eps is None or eps.shape[-2] == batch
     require("eps.shape", np.shape(eps), legal, f"(..., {batch}, features)")
     drawn = eps is not None and hasattr(decoder(z[..., :1, :]), "sample")
+    bounds = averaged_bounds if drawn else information_bounds
     blocks, step = [], max(1, 4096 // n)  # few examples at a time: they stay in cache
     for start in range(0, batch, step):
         part = lambda a: None if a is None else a[..., start : start + step, :]
-        bounds = averaged_bounds if drawn else information_bounds
-        blocks.append(bounds(decoder, auxiliary, part(z), part(eps), part(eps_r)))
+        with np.errstate(invalid="ignore"):  # where p(x|z) = 0; it weighs 0
+            blocks.append(bounds(decoder, auxiliary, part(z), part(eps), part(eps_r)))
     lower, upper = (np.concatenate(each, -1) for each in zip(*blocks))
     i, j = np.triu_indices(latent)
     enough = z.ndim == 2 and batch >= 50 * len(i)
     controls = z[:, i] * z[:, j] - (i == j) if enough else np.zeros((batch, 0))  # of mean 0
-    return _end(lower, controls, -1, confidence), _end(upper, controls, 1, confidence)
+    return _one_sided(lower, controls, -1, confidence), _one_sided(upper, controls, 1, confidence)
 
 
-def _end(bound, controls, side, confidence):
+def _one_sided(bound, controls, side, confidence):
     """The mean of bound (..., batch), and on this side of it what it may be off by chance."""
     batch, t = len(controls), NormalDist().inv_cdf(confidence)
     centred, values = controls - controls.mean(0), np.moveaxis(bound, -1, 0).reshape(batch, -1)
@@ -195,7 +196,8 @@ def averaged_bounds(decoder, auxiliary, z, eps, eps_r):
     rest = log_mean_exp(np.where(largest, -np.inf, log_w)) + math.log((n + 1) / n)
     without = mean + np.log1p(-np.where(largest, 0, share)) + math.log((n + 1) / n)
     upper = log_px_given_z - np.where(largest, rest, without)
-    return (share * log_px_given_z).sum(0) - mean, (share * upper).sum(0)
+    expected = lambda each: np.where(share > 0, share * each, 0).sum(0)
+    return expected(log_px_given_z) - mean, expected(upper)
 
 
 def iwae(encoder, decoder, x, eps):
@@ -323,11 +325,9 @@ def _train(models, params, given, weigh, report, learning_rate, steps):
         rate = learning_rate * 0.5 * (1 + math.cos(math.pi * step / steps))
         move, m, v = nets.adam(grad, m, v, step + 1, rate)
         if step >= RAMP * steps:
-            faster = (
-                np.maximum(1, -multiplier) if models.r_samples else 1
-            )  # I = 0 takes lambda to -inf
+            pace = np.maximum(1, -multiplier) if models.r_samples else 1  # I = 0: lambda -> -inf
             most = LAMBDA_MOST[models.r_samples > 0]
-            multiplier = np.clip(multiplier + LAMBDA_RATE * gap * faster, -most, most)
+            multiplier = np.clip(multiplier + LAMBDA_RATE * gap * pace, -most, most)
 
         moved = params + move
         diverged[(diverged < 0) & ~np.isfinite(moved).all(-1)] = step
