@@ -62,7 +62,7 @@ BY_METHOD = ("group", "method", "target")
 INTERVAL = ("information_low", "information_high")
 
 FACE = mae.fixed_variance(0.3)
-ON_FACES = {"steps": 1500, "batch": 32, "hidden": 128, "latent": 2, "learning_rate": 3e-3}
+ON_FACES = {"steps": 2000, "batch": 32, "hidden": 128, "latent": 2, "learning_rate": 3e-3}
 ASKED = {  # name -> models, proposals
     name: (Group(problem, mae.GAUSSIAN, {MAE: (0.3, 0.7, 1.5)}, False), 4)
     for name, problem in problems.LINES.items()
