@@ -1,23 +1,26 @@
 """What each step of the training is given: data and noise, both spread evenly."""
 
 import math
+from collections import Counter
 
 import numpy as np
 
 import nets
-from distributions import one_hot, reals, require
+from distributions import binary, one_hot, reals, require
 
 CHUNK, STRIDE = 50, 31  # steps whose noise is drawn together; coprime to it, about 0.62 of it
 
 
-def sampler(data, discrete):
+def sampler(data, likelihood):
     """data(rng, n) -> finite (n, features), whatever form the data have; the most nats x can hold.
 
-    That is H(x) for rows of a discrete x, log(categories) if a callable gives them.
+    That is H(x) for rows of a discrete x; if a callable gives them, the log of how many there can be.
     """
+    discrete = likelihood.discrete
+    rows_of = binary if likelihood.binary else one_hot if discrete else reals
 
     def checked(x, n):
-        x = (one_hot if discrete else reals)("data", x).astype(float)
+        x = rows_of("data", x).astype(float)
         require("data.shape", x.shape, x.ndim == 2 and len(x) == n and x.size, f"({n}, features)")
         if not np.isfinite(x).all():
             raise ValueError(f"data of shape {x.shape} must be finite everywhere")
@@ -25,10 +28,12 @@ def sampler(data, discrete):
 
     if callable(data):
         features = checked(data(np.random.default_rng(0), 1), 1).shape[-1]
-        return lambda rng, n: checked(data(rng, n), n), math.log(features) if discrete else math.inf
+        most = features * math.log(2) if likelihood.binary else math.log(features)  # log |{x}|
+        return lambda rng, n: checked(data(rng, n), n), most if discrete else math.inf
     rows = checked(data, len(data) if np.iterable(data) else 0)
-    frequencies = rows.mean(0)[rows.any(0)]
-    entropy = -(frequencies * np.log(frequencies)).sum() if discrete else math.inf
+    counts = Counter(map(bytes, rows + 0.0)) if discrete else {}  # no -0.0
+    chances = np.array([*counts.values()]) / len(rows)
+    entropy = -(chances * np.log(chances)).sum() if discrete else math.inf
     return lambda rng, n: rows[(nets.evenly(rng, n) * len(rows)).astype(int)], entropy
 
 
@@ -66,10 +71,10 @@ def draw(models, sample, rng, batch):
 
     Half of a batch is drawn, evenly spread (`nets.normal_lattice`). It comes twice, with eps and
     -eps: gradients odd in eps cancel. Without this, unconstrained models slowly pick up information
-    (split-normal). With proposals z comes once: they average as well. A discrete x is summed over,
-    so it needs no noise, and its values share their proposals.
+    (split-normal). With proposals z comes once: they average as well. An x that is summed over
+    needs no noise, and its values share their proposals.
     """
-    half, latent, discrete = -(-batch // 2), models.latent, models.likelihood.discrete
+    half, latent, summed = -(-batch // 2), models.latent, models.summed
     r_samples, q_samples = models.r_samples, models.q_samples
     twice = lambda a, sign: np.concatenate([a, sign * a], -2)
     lattice = lambda n, dims: nets.normal_lattice(rng, CHUNK, n, dims)
@@ -77,14 +82,14 @@ def draw(models, sample, rng, batch):
     x = sample(rng, CHUNK * half).reshape(half, CHUNK, -1).swapaxes(0, 1)
     x = x[STRIDE * np.arange(CHUNK) % CHUNK]  # successive steps must not get neighbouring data
     eps_q = several(lattice(half, 1 + latent * q_samples)[..., 1:], q_samples)
-    noise = lattice(half, latent + (0 if discrete else models.features))
+    noise = lattice(half, latent + (0 if summed else models.features))
     z, eps_x = noise[..., :latent], noise[..., latent:]
     eps_r = np.empty((CHUNK, 0, half, latent))
-    if r_samples and discrete:
+    if r_samples and summed:
         eps_r = lattice(r_samples, latent)[:, :, None]
     elif r_samples:
         eps_r = several(lattice(half, latent * r_samples), r_samples)
-    elif not discrete:
+    elif not summed:
         z, eps_x = twice(z, 1), twice(eps_x, -1)
     dropped = models.likelihood.noise
     dropped = [rng.random((CHUNK, 2 * half, dropped))] if dropped else []

@@ -4,10 +4,15 @@ Shapes: the last two axes are (batch, features); axes in front of them broadcast
 value of a density is the formula of its docstring, its derivative stands beneath it. What a float32
 cannot hold is inf, and NumPy warns of the overflow. Anything with `log_prob(x)`, and `sample(eps)`
 for eps ~ N(0, I) or `expect(f, eps)`, can be a decoder or r(z|x); an encoder needs `sample`, `kl`.
-The exact values are for these two: they ask for `table`, `highest` and `course` as well.
+
+The exact values are for the three of this file: they ask for `table(x)`, log p_i(x_j), (..., i, j),
+of p (..., i, features) and x (..., j, features); `highest()`, of the log p of all x, (..., batch);
+`course()`, what of p changes with the code, in standard deviations or nats, (..., batch, any); and,
+if p is `discrete`, `values()`: all x that can be, (values, features).
 """
 
 import math
+from functools import partial
 
 import numpy as np
 from autograd import numpy as anp
@@ -16,6 +21,7 @@ from autograd.tracer import getval
 
 from nets import sum_to
 
+MOST_BITS = 12  # of an x over whose values one can sum
 LOG_2PI = math.log(2 * math.pi)  # a Python float: a NumPy float64 would turn float32 into float64
 
 # ------------------------------------------------------------------------------- Gaussian
@@ -141,8 +147,9 @@ class Gaussian:
 
     def __init__(self, mean, log_var):
         mean = reals("mean", mean)
-        if not (isinstance(log_var, (*NUMBER, Box)) and np.ndim(log_var) == 0):
-            log_var = reals("log_var", log_var)
+        if not isinstance(log_var, (*NUMBER, Box)) or np.ndim(log_var):
+            one = getattr(log_var, "shape", None) == ()
+            log_var = reals("log_var", log_var.reshape(1, 1) if one else log_var)
             if log_var.shape[-2:] != (1, 1):
                 check_fit("log_var", log_var.shape, mean.shape)
         self.params = gaussian_params(mean, log_var)
@@ -164,6 +171,7 @@ class Gaussian:
 
     mean = property(lambda self: halves(self.params)[0])
     log_var = property(lambda self: halves(self.params)[1])
+    std = property(lambda self: anp.exp(0.5 * self.log_var))
 
     def log_prob(self, x):
         """sum_features log N(x; mean, exp(log_var)); x like mean -> (..., batch), nats."""
@@ -185,21 +193,18 @@ class Gaussian:
         """E f(x), x ~ self, by one reparameterised draw: f(mean + exp(log_var / 2) eps)."""
         return f(self.sample(eps))
 
-    def table(self, points):
-        """log p_i(point_j): self (..., i, features), points (..., j, features) -> (..., i, j)."""
+    def table(self, x):
         every = self.unpack(self.params[..., :, None, :])
-        return np.maximum(every.log_prob(points[..., None, :, :]), -1e300)  # 0 log 0 = 0
+        return np.maximum(every.log_prob(x[..., None, :, :]), -1e300)  # 0 log 0 = 0
 
     def highest(self):
-        """The highest log-density of any x -> (..., batch)."""
         return -0.5 * (LOG_2PI + self.log_var).sum(-1)
 
     def course(self):
-        """What of p changes with the code, in standard deviations and nats -> (..., batch, 2 D)."""
         return np.concatenate([self.mean * np.exp(-0.5 * self.log_var), self.log_var], -1)
 
 
-# ------------------------------------------------------------------------------- categorical
+# ------------------------------------------------------------------ categorical and Bernoulli
 
 
 def softmax(logits):
@@ -211,16 +216,55 @@ def softmax(logits):
 
 
 @primitive
+def sigmoid(a):
+    """1 / (1 + exp(-a)), to the last digit on either side."""
+    e = np.exp(-np.abs(a))
+    return np.where(a > 0, 1, e) / (1 + e)
+
+
+defvjp(sigmoid, lambda ans, a: lambda g: g * ans * sigmoid(-a))
+
+
+@primitive
 def categorical_log_prob(x, logits):
     """sum_c x_c log softmax(logits)_c, x one-hot; 0 log 0 = 0."""
     return (x * np.where(x == 0, 0, softmax(logits)[1])).sum(-1)
 
 
-defvjp(  # d/dx = log_probs,  d/dlogits = x - probs (sum x = 1)
+@primitive
+def bernoulli_log_prob(x, logits):
+    """sum_features x log sigmoid(logits) + (1 - x) log sigmoid(-logits); 0 log 0 = 0."""
+    size, off = np.abs(logits), np.abs(x - (logits > 0))  # off: from the likelier value
+    return -(off * np.where(off == 0, 0, size) + np.log1p(np.exp(-size))).sum(-1)
+
+
+# d/dx = log_probs or logits,  d/dlogits = x - probs (of a one-hot x the sum is 1)
+defvjp(
     categorical_log_prob,
-    lambda ans, x, logits: lambda g: sum_to(g[..., None] * softmax(logits)[1], x.shape),
-    lambda ans, x, logits: lambda g: sum_to(g[..., None] * (x - softmax(logits)[0]), logits.shape),
+    lambda ans, x, a: lambda g: sum_to(g[..., None] * softmax(a)[1], x.shape),
+    lambda ans, x, a: lambda g: sum_to(g[..., None] * (x - softmax(a)[0]), a.shape),
 )
+defvjp(
+    bernoulli_log_prob,
+    lambda ans, x, a: lambda g: sum_to(g[..., None] * a, x.shape),
+    lambda ans, x, a: lambda g: sum_to(g[..., None] * (x - sigmoid(a)), a.shape),
+)
+
+
+@primitive
+def bernoulli_table(logits, x):
+    """log p_i(x_j): logits (..., i, features), x (..., j, features) -> (..., i, j)."""
+    x, rest = x.swapaxes(-1, -2), np.log1p(np.exp(-np.abs(logits))).sum(-1)
+    wrong = np.clip(logits, 0, 1e30) @ (1 - x) + np.clip(-logits, 0, 1e30) @ x  # 0 log 0 = 0
+    return -(wrong + rest[..., None])
+
+
+def _table_grad(ans, logits, x):  # d/dlogits_i = sum_j (x_j - probs_i)
+    both = lambda g: g @ x - g.sum(-1, keepdims=True) * sigmoid(logits)
+    return lambda g: sum_to(both(g), logits.shape)
+
+
+defvjp(bernoulli_table, _table_grad, None)
 
 
 @primitive
@@ -242,40 +286,72 @@ def _categories_first(logits, values):
     return probs.reshape(len(probs), *[1] * (values.ndim - probs.ndim), *probs.shape[1:])
 
 
-def _categorical_mean_vjp(argnums, ans, args, kwargs):
-    logits, values = args
-
-    def vjp(g):  # d/dlogits = probs (values - mean),  d/dvalues = probs
-        values_grad = g * _categories_first(logits, values)
-        logits_grad = np.moveaxis(values_grad * (values - ans), 0, -1)
-        grads = sum_to(logits_grad, logits.shape), sum_to(values_grad, values.shape)
-        return [grads[i] for i in argnums]
-
-    return vjp
+def _categorical_mean_grad(ans, logits, values):
+    each = lambda g: g * _categories_first(logits, values) * (values - ans)
+    return lambda g: sum_to(np.moveaxis(each(g), 0, -1), logits.shape)
 
 
-defvjp_argnums(categorical_mean, _categorical_mean_vjp)
+defvjp(  # d/dlogits = probs (values - mean),  d/dvalues = probs
+    categorical_mean,
+    _categorical_mean_grad,
+    lambda ans, logits, values: (
+        lambda g: sum_to(g * _categories_first(logits, values), values.shape)
+    ),
+)
 
 
-class Categorical:
-    """softmax(logits) over the C categories of a one-hot x; logits (..., batch, C).
+class Discrete:
+    """An x of finitely many values, over which expectations are sums; logits (..., batch, any).
 
-    A logit of -inf is a probability of 0. Poster: "softmax output".
+    `joint(values)` are the logits of the softmax over all values, (..., batch, values).
     """
 
     discrete = True
 
     def __init__(self, logits):
-        self.params = self.logits = reals("logits", logits)
-        if self.shape[-1] < 2:
-            raise ValueError(f"logits has shape {self.shape}; it needs two categories or more")
+        self.params = reals("logits", logits)
 
     @classmethod
     def unpack(cls, params):
-        """From one array (..., batch, C): what a network puts out."""
+        """From one array of logits: what a network puts out."""
         return cls(params)
 
-    shape = property(lambda self: shape_of(self.params))  # (..., batch, C)
+    logits = property(lambda self: self.params)
+    shape = property(lambda self: shape_of(self.params))
+
+    def expect(self, f, eps=None):
+        """E f(x), x ~ self, exactly: the sum over all V values of x. No noise needed.
+
+        f is called once, on all of them: x (V, 1, ..., 1, features) -> (V, ..., batch). Axes that
+        f puts in front of these stay in front of the expectations.
+        """
+        x, axes = self.values().astype(getval(self.params).dtype), len(self.shape)
+        count, features = x.shape
+        # V comes before every axis of the logits and three more, for models that only f has
+        values = f(x.reshape(count, *[1] * (axes + 2), features))
+        front = max(np.ndim(values) - axes - 3, 0)
+        if not axes <= np.ndim(values) < axes + 5 or values.shape[front] != count:
+            wanted = f"({count}, ..., batch)"
+            raise ValueError(f"f has values of shape {np.shape(values)}; it must be {wanted}")
+        if not front:
+            return categorical_mean(self.joint(x), values)
+        mean = categorical_mean(self.joint(x), anp.moveaxis(values, front, 0))
+        before, after = np.split(shape_of(mean), [front])
+        spare = len(after) - (axes - 1)  # axes of length 1 that nobody has used
+        used = [n for n in after[:spare] if n > 1]
+        return anp.reshape(mean, (*before, *used, *after[spare:]))
+
+
+class Categorical(Discrete):
+    """softmax(logits) over the C categories of a one-hot x; logits (..., batch, C).
+
+    A logit of -inf is a probability of 0. Poster: "softmax output".
+    """
+
+    def __init__(self, logits):
+        super().__init__(logits)
+        if self.shape[-1] < 2:
+            raise ValueError(f"logits has shape {self.shape}; it needs two categories or more")
 
     @property
     def probs(self):
@@ -286,40 +362,68 @@ class Categorical:
         """sum_c x_c log softmax(logits)_c; x one-hot (..., batch, C) -> (..., batch), nats."""
         return categorical_log_prob(one_hot("x", x, self.shape), self.params)
 
-    def expect(self, f, eps=None):
-        """E f(x), x ~ self, exactly: sum_c probs_c f(one-hot c). No noise needed.
+    def values(self):
+        return np.eye(self.shape[-1])
 
-        f is called once, on all categories: x (C, 1, ..., 1, C) -> (C, ..., batch). Axes that f
-        puts in front of these stay in front of the expectations.
-        """
-        categories, axes = self.shape[-1], len(self.shape)
-        # C comes before every axis of the logits and three more, for models that only f has
-        x = np.eye(categories, dtype=self.params.dtype)
-        values = f(x.reshape(categories, *[1] * (axes + 2), categories))
-        front = max(np.ndim(values) - axes - 3, 0)
-        if not axes <= np.ndim(values) < axes + 5 or values.shape[front] != categories:
-            wanted = f"({categories}, ..., batch)"
-            raise ValueError(f"f has values of shape {np.shape(values)}; it must be {wanted}")
-        if not front:
-            return categorical_mean(self.params, values)
-        mean = categorical_mean(self.params, anp.moveaxis(values, front, 0))
-        before, after = np.split(shape_of(mean), [front])
-        spare = len(after) - (axes - 1)  # axes of length 1 that nobody has used
-        used = [n for n in after[:spare] if n > 1]
-        return anp.reshape(mean, (*before, *used, *after[spare:]))
+    def joint(self, values):
+        return self.params
 
-    def table(self, points):
-        """log p_i(point_j): self (..., i, C), one-hot points (..., j, C) -> (..., i, j)."""
-        points = one_hot("x", points)
-        return np.maximum(softmax(self.params)[1], -1e300) @ points.swapaxes(-1, -2)
+    def table(self, x):
+        return np.maximum(softmax(self.params)[1], -1e300) @ one_hot("x", x).swapaxes(-1, -2)
 
     def highest(self):
-        """The highest log-probability there can be -> (..., batch)."""
         return np.zeros(self.shape[:-1])
 
     def course(self):
-        """What of p changes with the code, in nats -> (..., batch, C)."""
         return np.maximum(softmax(self.params)[1], -100)
+
+
+_erfc = np.frompyfunc(math.erfc, 1, 1)
+
+
+class Bernoulli(Discrete):
+    """Independent bits, P(1) = sigmoid(logits); logits (..., batch, features).
+
+    A logit of inf or -inf is a bit that is always 1 or 0. Expectations are sums over all strings
+    for up to 12 features; for more they are by one draw, which has no gradient in the logits.
+    """
+
+    probs = property(lambda self: sigmoid(self.params))
+
+    def log_prob(self, x):
+        """sum_features x log p + (1 - x) log(1 - p); x in [0, 1] like p -> (..., batch), nats."""
+        return bernoulli_log_prob(unit("x", x, self.shape), self.params)
+
+    def sample(self, eps):
+        """1 where Phi(eps) < probs, eps ~ N(0, I), and else 0; ValueError if logits are traced."""
+        if isinstance(self.params, Box):
+            raise ValueError("logits are differentiated; they must not be where bits are drawn")
+        eps = getval(reals("eps", eps, self.shape))
+        twice_phi = _erfc(-math.sqrt(0.5) * eps).astype(float)
+        return (twice_phi < 2 * self.probs).astype(self.params.dtype)
+
+    def expect(self, f, eps=None):
+        """E f(x), x ~ self: `Discrete.expect`, or for more than 12 features f(sample(eps))."""
+        few = self.shape[-1] <= MOST_BITS
+        return super().expect(f) if few else f(self.sample(eps))
+
+    def values(self):
+        bits = self.shape[-1]
+        rule = f"at most {MOST_BITS} for sums over all x; mae.information_interval draws x instead"
+        require("features", bits, bits <= MOST_BITS, rule)
+        return (np.arange(2**bits)[:, None] >> np.arange(bits)[::-1] & 1).astype(float)
+
+    def joint(self, values):
+        return bernoulli_table(self.params, values)
+
+    def table(self, x):
+        return bernoulli_table(self.params, unit("x", x))
+
+    def highest(self):
+        return -np.log1p(np.exp(-np.abs(self.params))).sum(-1)
+
+    def course(self):
+        return np.clip(self.params, -100, 100)
 
 
 # ------------------------------------------------------------------ of any distribution
@@ -364,29 +468,22 @@ defvjp(log_mean_exp, lambda ans, a: lambda g: g / len(a) * np.exp(a - ans))
 @primitive
 def log_means(log_w0, log_w):
     """log mean(w_0, w_1 ... w_n) and log mean(w_1 ... w_n); log_w (n, ...) -> (2, ...)."""
-    without = log_mean_exp(log_w)
-    log_sum = without + math.log(len(log_w))
-    return np.stack(
-        np.broadcast_arrays(np.logaddexp(log_w0, log_sum) - math.log(len(log_w) + 1), without)
-    )
+    without, n = log_mean_exp(log_w), len(log_w)
+    with_w0 = np.logaddexp(log_w0, without + math.log(n)) - math.log(n + 1)
+    return np.stack(np.broadcast_arrays(with_w0, without))
 
 
-def _log_means_vjp(argnums, ans, args, kwargs):
-    log_w0, log_w = args
-
-    def vjp(g):
-        g_with, g_without = g[0] / (len(log_w) + 1), g[1] / len(log_w)
-        with_w0, without = ans
-        grads = [sum_to(g_with * np.exp(log_w0 - with_w0), log_w0.shape)] if 0 in argnums else []
-        if 1 in argnums:
-            every = g_with * np.exp(log_w - with_w0) + g_without * np.exp(log_w - without)
-            grads.append(sum_to(every, log_w.shape))
-        return grads
-
-    return vjp
+def _log_means_grad(ans, log_w0, log_w):  # of log w_i: its share in either sum
+    n = len(log_w)
+    part = lambda g, k: g[k] / (n + 1 - k) * np.exp(log_w - ans[k])
+    return lambda g: sum_to(part(g, 0) + part(g, 1), log_w.shape)
 
 
-defvjp_argnums(log_means, _log_means_vjp)
+defvjp(
+    log_means,
+    lambda ans, w0, w: lambda g: sum_to(g[0] / (len(w) + 1) * np.exp(w0 - ans[0]), w0.shape),
+    _log_means_grad,
+)
 
 
 def prior_entropy(dim: int = 1) -> float:
@@ -412,38 +509,48 @@ def require(name, value, legal, rule):
         raise ValueError(f"{name} is {' '.join(repr(value).split())}; it must be {rule}")
 
 
-def reals(name, a, shape=None):
+def reals(name, a, shape=None, rule="(..., batch, features)"):
     """`a` as a float array (..., batch, features), broadcasting with `shape` if that is given.
 
+    Anything that NumPy can read: lists, data frames, arrays of JAX, tensors of torch on the CPU.
     ValueError, naming it, for what would give a wrong number: complex, masked, half precision or
-    objects, and (batch,) where (batch, 1) is meant.
+    objects, (batch,) where (batch, 1) is meant, and what is still being differentiated elsewhere.
     """
     if not isinstance(a, Box):
         masked = isinstance(a, np.ma.MaskedArray)
+        kind = "a mask" if masked else type(a).__name__
         try:
             a = np.asarray(a)
-        except ValueError as error:  # rows of different lengths
-            raise ValueError(f"{name} must be an array of numbers: {error}") from None
+        except (ValueError, TypeError, RuntimeError) as error:  # ragged, on a GPU, requires_grad
+            reason = " ".join(str(error).split())[:200]
+            raise ValueError(f"{name} ({kind}) must be an array of numbers: {reason}") from None
         a = a.astype(float) if a.dtype.kind in "biu" else a
         if masked or a.dtype.char not in "fd":
-            kind = "a mask" if masked else f"dtype {a.dtype}"
-            raise ValueError(f"{name} has {kind}; it must be plain float32 or float64")
+            kind += "" if masked else f", dtype {a.dtype}"
+            raise ValueError(f"{name} is of {kind}; it must be plain float32 or float64")
     own = shape_of(a)
     if len(own) < 2:
-        raise ValueError(f"{name} has shape {own}; it must be (..., batch, features)")
+        raise ValueError(f"{name} has shape {own}; it must be {rule}")
     if shape is not None and own != shape:
         check_fit(name, own, shape)
     return a
 
 
-def one_hot(name, x, shape=None):
-    """`reals`, and in each row of x (..., categories) a one and zeros."""
-    x = reals(name, x, shape)
-    if isinstance(x, Box):
-        return x
-    if not (((x == 0) | (x == 1)).all() and (x @ np.ones(x.shape[-1], x.dtype) == 1).all()):
-        raise ValueError(f"{name} of shape {x.shape} is not one-hot: a one and zeros in a row")
-    return x
+def only(name, x, shape=None, *, legal, rule):
+    """`reals` all of which are legal."""
+    x = reals(name, x, rule=f"(..., batch, features), {rule}")
+    if not isinstance(x, Box) and not legal(x).all():
+        raise ValueError(f"{name} of shape {x.shape} must be {rule}")
+    return reals(name, x, shape)
+
+
+unit = partial(only, legal=lambda x: (x >= 0) & (x <= 1), rule="in [0, 1] everywhere")
+binary = partial(only, legal=lambda x: (x == 0) | (x == 1), rule="zeros and ones")
+one_hot = partial(
+    only,
+    legal=lambda x: ((x == 0) | (x == 1)).all(-1) & (x @ np.ones(x.shape[-1], x.dtype) == 1),
+    rule="one-hot, a one and zeros in a row, such as np.eye(categories)[labels]",
+)
 
 
 def shape_of(a):

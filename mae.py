@@ -32,11 +32,11 @@ from autograd.extend import defvjp, primitive
 import batches
 import nets
 from distributions import (
-    Categorical, Gaussian, draw, expect, is_number, log_mean_exp, log_means, log_prior,
-    prior_entropy, require, shape_of,
+    MOST_BITS, Bernoulli, Categorical, Gaussian, draw, expect, is_number, log_mean_exp, log_means,
+    log_prior, prior_entropy, reals, require, shape_of,
 )  # fmt: skip
 from models import (
-    CATEGORICAL, GAUSSIAN, HISTORY, LIKELIHOODS, VAE, Fit, Likelihood, Method, TrainingWarning,
+    BERNOULLI, CATEGORICAL, GAUSSIAN, HISTORY, LIKELIHOODS, VAE, Fit, Likelihood, Method, TrainingWarning,
     annealed, beta_vae, check_numbers, fixed_variance, infomax, joined, load, save, untrained,
 )  # fmt: skip
 from quadrature import (
@@ -46,9 +46,9 @@ from quadrature import (
 
 __version__ = "0.2.0"
 __all__ = [
-    "Gaussian", "Categorical", "prior_entropy", "elbo", "infomax_bound", "information_bounds",
+    "Gaussian", "Categorical", "Bernoulli", "prior_entropy", "elbo", "infomax_bound", "information_bounds",
     "information_interval", "iwae", "lagrangian", "penalty", "Method", "LAGRANGIAN", "PENALTY",
-    "VAE", "beta_vae", "annealed", "infomax", "Likelihood", "GAUSSIAN", "CATEGORICAL",
+    "VAE", "beta_vae", "annealed", "infomax", "Likelihood", "GAUSSIAN", "CATEGORICAL", "BERNOULLI",
     "fixed_variance", "fit", "Fit", "save", "load", "exact_log_likelihood",
     "exact_mutual_information", "exact_infomax_bound", "exact_information_and_bound", "exact_elbo",
     "exact_encoder_information", "QuadratureError", "TrainingWarning",
@@ -63,6 +63,7 @@ def elbo(encoder, decoder, x, eps, beta=1):
     x (..., batch, features), eps (..., batch, latent) ~ N(0, I) -> (..., batch), nats. beta weighs
     the KL (below 1 the sum is no bound). Poster: ELBO. ValueError if shapes do not fit.
     """
+    x = reals("x", x)
     q = encoder(x)
     z = q.sample(eps)
     return decoder(z).log_prob(x) - beta * q.kl()
@@ -72,10 +73,11 @@ def infomax_bound(decoder, auxiliary, z, eps=None):
     """H(z) + E_{x ~ p(x|z)} log r(z|x), whose mean over z ~ N(0, I) is a lower bound on I_p(z, x).
 
     The expectation over x is one reparameterised draw with eps for a Gaussian decoder, an exact sum
-    for a Categorical one. z (..., batch, latent), eps (..., batch, features) -> (..., batch), nats.
+    for a Categorical one or a Bernoulli one of at most 12 features, of more a draw. z (..., batch, latent), eps (..., batch, features) -> (..., batch), nats.
     ValueError if shapes do not fit. Poster: "Variational infomax bound", after Barber & Agakov
     (2003).
     """
+    z = reals("z", z)
     log_r = lambda x: auxiliary(x).log_prob(z)
     return expect(decoder(z), log_r, eps) + prior_entropy(shape_of(z)[-1])
 
@@ -107,6 +109,7 @@ def information_bounds(decoder, auxiliary, z, eps, eps_r):
     the infomax bound, where H(z) stands for the mean of -log p(z), and +inf. ValueError if shapes
     do not fit. After Burda et al. (2016), Sobolev & Vetrov (2019).
     """
+    z, eps_r = reals("z", z), reals("eps_r", eps_r)
     if not len(eps_r):
         bound = infomax_bound(decoder, auxiliary, z, eps)
         return bound, np.full(shape_of(bound), math.inf)
@@ -140,6 +143,9 @@ def information_interval(decoder, auxiliary, z, eps, eps_r, confidence=0.99):
     n >= 1 -> (...) each, nats. Two things make s smaller and leave the means: `averaged_bounds`,
     and as control variates the z_i z_j, whose means are known (z without models' axis, many rows).
     """
+    z, eps, eps_r = (
+        a if a is None else reals(n, a) for n, a in zip(("z", "eps", "eps_r"), (z, eps, eps_r))
+    )
     legal = is_number(confidence) and 0.5 < confidence < 1
     require("confidence", confidence, legal, "a number between 0.5 and 1")
     n, batch, latent = len(eps_r), *z.shape[-2:]
@@ -206,8 +212,9 @@ def iwae(encoder, decoder, x, eps):
     The ELBO of k draws, and for k = 1 the ELBO with a sampled KL. x (..., batch, features), eps
     (k, ..., batch, latent) ~ N(0, I) -> (..., batch), nats.
     """
-    legal = np.ndim(eps) > 2 and len(eps)
-    require("eps.shape", np.shape(eps), legal, "(k >= 1, ..., batch, latent)")
+    x, eps = reals("x", x), reals("eps", eps)
+    legal = eps.ndim > 2 and len(eps)
+    require("eps.shape", eps.shape, legal, "(k >= 1, ..., batch, latent)")
     z, log_q = draw(encoder(x), eps)
     return log_mean_exp(log_weight(decoder(z).log_prob(x), z, log_q))
 
@@ -240,6 +247,7 @@ METHODS = {method.name: method for method in (LAGRANGIAN, PENALTY, VAE, infomax(
 
 # ------------------------------------------------------------------------------- training
 
+TOO_MANY_BITS = f"at most {MOST_BITS} for binary x and a weight on I: draws of x have no gradient"
 SHARD = 96  # models trained together: as many as stay in cache
 
 
@@ -264,8 +272,9 @@ def fit(
     """max_theta ELBO subject to I_p(z, x) = M, one model per target and seed. Poster: "Idea".
 
     data: array (n, features), rows equally likely, or a callable data(rng, n) -> (n, features),
-    first asked for one row; one-hot where p(x|z) is categorical. likelihood: a Likelihood or the
-    name of one, "gaussian" or "categorical". information: targets M in nats, None for no constraint
+    first asked for one row; one-hot where p(x|z) is categorical, zeros and ones where it is Bernoulli
+    (of more than 12 features: no targets). likelihood: a Likelihood or the name of one, "gaussian",
+    "categorical" or "bernoulli". information: targets M in nats, None for no constraint
     (a VAE). method: a Method or the name of one ("lagrangian", "penalty", "vae", "im"), one for all
     or one per target. r_samples: proposals from r in the estimate of I (0: the poster's bound);
     q_samples: draws from q in the ELBO (1: the poster's; more: `iwae`). seeds: models per target,
@@ -278,7 +287,7 @@ def fit(
     check_numbers(counts | {"q_samples": q_samples}, seed, r_samples, learning_rate, dtype)
     seed, seeds, steps, batch, hidden, latent = map(int, (seed, *counts.values()))
     likelihood = _named("likelihood", likelihood, LIKELIHOODS, Likelihood)
-    sample, most = batches.sampler(data, likelihood.discrete)
+    sample, most = batches.sampler(data, likelihood)
     features = sample(np.random.default_rng(0), 1).shape[-1]
     targets, methods = _checked_targets(information, method, most)
     sizes = {"features": features, "latent": latent, "hidden": hidden}
@@ -312,6 +321,8 @@ def _train(models, params, given, weigh, report, learning_rate, steps):
         reconstruction, beta, weight = weigh(step / steps, gap, multiplier)
         legal = models.q_samples == 1 or (beta == 1).all()
         require("q_samples", models.q_samples, legal, "1 for methods that weigh the KL")
+        legal = models.summed or not models.likelihood.binary or (weight == 0).all()
+        require("features", models.features, legal, TOO_MANY_BITS)
 
         def elbo_of(params):
             decoder, encoder, _ = models.networks(params, *dropped)
@@ -347,10 +358,11 @@ def _information(models, params, z, eps_x, eps_r):
     lowers the bound, too, and leaves the information where it is.
     """
     fixed_decoder, _, fixed_auxiliary = models.networks(params)  # no gradient reaches params here
+    fixed = models.likelihood.binary and not models.summed  # draws of bits have no gradient
 
     def infomax_of(own):
         decoder, _, auxiliary = models.networks(own)
-        return infomax_bound(fixed_decoder if len(eps_r) else decoder, auxiliary, z, eps_x)
+        return infomax_bound(fixed_decoder if len(eps_r) or fixed else decoder, auxiliary, z, eps_x)
 
     def bounds_of(own):
         decoder, _, _ = models.networks(own)
@@ -364,6 +376,9 @@ def _information(models, params, z, eps_x, eps_r):
             return grad
 
         return bound, bound, ascent
+    if fixed:
+        bounds = both_bounds(fixed_decoder, fixed_auxiliary, z, eps_x, eps_r)
+        return *bounds.mean(-1), lambda weight: grad
     vjp, bounds = make_vjp(bounds_of, params)  # (2, models, batch)
 
     def ascent(weight):
@@ -390,7 +405,9 @@ def _weigher(methods, dtype):
     def weigh(progress, gap, multiplier):
         for method, own in members.items():
             chosen = method.weights(progress, gap[own], multiplier[own])
-            for row, weight in zip(weights, chosen, strict=True):
+            legal = np.iterable(chosen) and len(chosen) == 3
+            require(f"{method.name}.weights", chosen, legal, "three: of reconstruction, KL and I")
+            for row, weight in zip(weights, chosen):
                 row[own, 0] = weight
         return weights
 

@@ -10,7 +10,9 @@ from typing import Callable, NamedTuple
 import numpy as np
 
 import nets
-from distributions import INTEGER, Categorical, Gaussian, is_number, reals, require
+from distributions import (
+    INTEGER, MOST_BITS, Bernoulli, Categorical, Gaussian, is_number, reals, require,
+)  # fmt: skip
 
 
 class TrainingWarning(UserWarning):
@@ -24,7 +26,8 @@ class Likelihood(NamedTuple):
     gives (..., batch, outputs(features)), perhaps with more axes, of models, in front. Gradients
     pass through: compute with autograd.numpy. noise: how many uniform random numbers per example
     decode(network, z, noise) is given in the ELBO while training, and only there (drop-out).
-    discrete: whether x is one-hot, and E f(x) an exact sum. name: by it `load` knows the family.
+    discrete: whether E f(x) is an exact sum (binary: for few features); x is one-hot, or if binary
+    any zeros and ones. name: by it `load` knows the family.
     """
 
     name: str
@@ -33,13 +36,17 @@ class Likelihood(NamedTuple):
     inputs: int = 0
     noise: int = 0
     discrete: bool = False
+    binary: bool = False
 
 
 GAUSSIAN = Likelihood("gaussian", lambda n: 2 * n, lambda network, z: Gaussian.unpack(network(z)))
 CATEGORICAL = Likelihood(
     "categorical", lambda n: n, lambda network, z: Categorical(network(z)), discrete=True
 )
-LIKELIHOODS = {family.name: family for family in (GAUSSIAN, CATEGORICAL)}
+BERNOULLI = Likelihood(
+    "bernoulli", lambda n: n, lambda network, z: Bernoulli(network(z)), discrete=True, binary=True
+)
+LIKELIHOODS = {family.name: family for family in (GAUSSIAN, CATEGORICAL, BERNOULLI)}
 
 
 def fixed_variance(std) -> Likelihood:
@@ -135,6 +142,12 @@ class Fit:
         code = (self.features, self.hidden, 2 * self.latent)
         decoder = (inputs, self.hidden, outputs(self.features))
         return nets.Layout({"decoder": decoder, "encoder": code, "auxiliary": code})
+
+    @property
+    def summed(self):
+        """Whether E f(x), x ~ p(x|z), is a sum over all x, not a draw."""
+        few = self.features <= MOST_BITS or not self.likelihood.binary
+        return self.likelihood.discrete and few
 
     def networks(self, params=None, *noise):
         """decoder, encoder and auxiliary as functions of their inputs, for these or own weights."""
