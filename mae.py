@@ -20,6 +20,7 @@ features); axes in front of them broadcast, so that K models side by side are ar
 axis. Bounds return one value per example, (..., batch), for you to average.
 """
 
+import contextlib
 import math
 import warnings
 from dataclasses import replace
@@ -42,6 +43,7 @@ from models import (
 from quadrature import (
     QuadratureError, exact_elbo, exact_encoder_information, exact_infomax_bound,
     exact_information_and_bound, exact_log_likelihood, exact_mutual_information,
+    posterior_kl,
 )  # fmt: skip
 
 __version__ = "0.2.0"
@@ -142,10 +144,10 @@ def information_interval(decoder, auxiliary, z, eps, eps_r, confidence=0.99):
     `high`, on an r so wide that the weights have a variance. Arguments as for `information_bounds`,
     n >= 1 -> (...) each, nats. Two things make s smaller and leave the means: `averaged_bounds`,
     and as control variates the z_i z_j, whose means are known (z without models' axis, many rows).
+    A one-dimensional code, whose z has no models' axis, and a drawn x need no bounds and no r: both
+    are KL[p(z|x) || p(z)] by quadrature, plus or minus its error, unless that is refused.
     """
-    z, eps, eps_r = (
-        a if a is None else reals(n, a) for n, a in zip(("z", "eps", "eps_r"), (z, eps, eps_r))
-    )
+    z, eps_r, eps = reals("z", z), reals("eps_r", eps_r), eps if eps is None else reals("eps", eps)
     legal = is_number(confidence) and 0.5 < confidence < 1
     require("confidence", confidence, legal, "a number between 0.5 and 1")
     n, batch, latent = len(eps_r), *z.shape[-2:]
@@ -153,18 +155,28 @@ def information_interval(decoder, auxiliary, z, eps, eps_r, confidence=0.99):
     require("eps_r.shape", eps_r.shape, legal, f"(n >= 1, ..., {batch}, {latent}), batch >= 2")
     legal = eps is None or eps.shape[-2] == batch
     require("eps.shape", np.shape(eps), legal, f"(..., {batch}, features)")
-    drawn = eps is not None and hasattr(decoder(z[..., :1, :]), "sample")
-    bounds = averaged_bounds if drawn else information_bounds
-    blocks, step = [], max(1, 4096 // n)  # few examples at a time: they stay in cache
-    for start in range(0, batch, step):
-        part = lambda a: None if a is None else a[..., start : start + step, :]
-        with np.errstate(invalid="ignore"):  # where p(x|z) = 0; it weighs 0
-            blocks.append(bounds(decoder, auxiliary, part(z), part(eps), part(eps_r)))
-    lower, upper = (np.concatenate(each, -1) for each in zip(*blocks))
+    lower, upper = _each_bound(decoder, auxiliary, z, eps, eps_r)
     i, j = np.triu_indices(latent)
     enough = z.ndim == 2 and batch >= 50 * len(i)
     controls = z[:, i] * z[:, j] - (i == j) if enough else np.zeros((batch, 0))  # of mean 0
     return _one_sided(lower, controls, -1, confidence), _one_sided(upper, controls, 1, confidence)
+
+
+def _each_bound(decoder, auxiliary, z, eps, eps_r):
+    """lower and upper of `information_interval`, (..., batch) each."""
+    p = decoder(z[..., :1, :])
+    drawn = eps is not None and hasattr(p, "sample")
+    if drawn and z.shape[1:] == (1,) and hasattr(p, "course"):
+        with contextlib.suppress(QuadratureError):
+            kl, error = posterior_kl(decoder, decoder(z).sample(eps), tol=1e-5)
+            return kl - error, kl + error
+    bounds = averaged_bounds if drawn else information_bounds
+    blocks, step = [], max(1, 4096 // len(eps_r))  # few examples at a time: they stay in cache
+    for start in range(0, z.shape[-2], step):
+        part = lambda a: None if a is None else a[..., start : start + step, :]
+        with np.errstate(invalid="ignore"):  # where p(x|z) = 0; it weighs 0
+            blocks.append(bounds(decoder, auxiliary, part(z), part(eps), part(eps_r)))
+    return [np.concatenate(each, -1) for each in zip(*blocks)]
 
 
 def _one_sided(bound, controls, side, confidence):
