@@ -205,7 +205,7 @@ def joint_means(decoder, tol, auxiliary=None):
         return log_px, (log_px, *means, errors.sum(0))
 
     if p.discrete:
-        log_px, values = given_x(np.eye(p.shape[-1]))
+        log_px, values = given_x(p.values())
         if not np.all(np.abs(np.exp(log_px).sum(-1) - 1) <= tol):
             raise QuadratureError("the decoder's x is discrete; it must be one-hot, with mass 1")
         *means, error = (np.sum(np.exp(log_px) * value, -1) for value in values)
