@@ -192,6 +192,7 @@ class OtherProposals:
 
     def __init__(self, models, choose):
         self.layout, self.models, self.choose, self.latest = models.layout, models, choose, []
+        self.likelihood, self.summed = models.likelihood, models.summed
 
     def networks(self, params):
         self.latest.append(self.models.networks(params))
@@ -216,7 +217,7 @@ def sides_swapped(information):
     return mutated
 
 
-G, C = mae.Gaussian, mae.Categorical
+G, C, B = mae.Gaussian, mae.Categorical, mae.Bernoulli
 per_feature = lambda method: lambda self, *args: method(self, *args) / self.shape[-1]
 reuse_z = lambda bound: lambda decoder, auxiliary, z, eps=None: bound(decoder, auxiliary, z, z)
 use_mean = replaced(lambda self, f, eps: f(self.mean))
@@ -284,6 +285,20 @@ MUTATIONS = {  # what is wrong: (where, what, how, the test that must fail)
     "categories equally likely": (
         C, "expect", lambda expect: lambda self, f, eps=None: expect(C(0 * self.logits), f),
         golden("categorical", "values", "infomax_bound"),
+    ),
+    "bits: the ones alone": (
+        B, "log_prob", lambda f: lambda self, x: np.sum(x * np.log(self.probs), -1),
+        definition("bernoulli log_prob", 0),
+    ),
+    "bits: probs for logits": (
+        B, "probs", replaced(property(lambda self: self.params)), definition("bernoulli probs", 0),
+    ),
+    "bits: drawn from noise on the wrong side": (
+        B, "sample", lambda f: lambda self, eps: 1 - f(self, eps),
+        on_distributions.test_drawn_bits_have_their_probabilities_and_no_gradient,
+    ),
+    "bits: strings equally likely": (
+        B, "joint", lambda f: lambda self, x: 0 * f(self, x), definition("bernoulli expect", 0),
     ),
     "ELBO: plus KL": (
         mae, "elbo", replaced(elbo_with_kl_added), golden("gaussian", "values", "elbo"),

@@ -1,4 +1,4 @@
-"""Other people's models, wrapped in ten lines or fewer: what they hold is taken, or refused by name.
+"""Other people's models, wrapped in ten lines or fewer: what they hold is taken or named.
 
 Runs with the packages that are importable; what needs another is skipped by its name.
 """
@@ -241,7 +241,9 @@ TAKEN = {
     "big-endian": lambda a, folder: a.astype(">f8"),
     "np.matrix": lambda a, folder: np.asmatrix(a),
     "torch": by("torch", tensor),
-    "a parameter, detached": by("torch", lambda torch, a: torch.nn.Parameter(tensor(torch, a)).detach()),
+    "a parameter, detached": by(
+        "torch", lambda torch, a: torch.nn.Parameter(tensor(torch, a)).detach()
+    ),
     "jax": by("jax", lambda jax, a: jax.numpy.asarray(a)),
     "pandas": by("pandas", lambda pandas, a: pandas.DataFrame(a)),
 }  # fmt: skip
@@ -292,7 +294,7 @@ def test_one_log_variance_may_be_a_tensor_of_no_axes():
 
 REFUSED = {  # what callers hold, and what the message says
     "None": (lambda: None, "NoneType"),
-    "a gradient": (lambda: Holder(COLUMN, RuntimeError("that requires grad. Use\ndetach")), "detach"),
+    "a gradient": (lambda: Holder(COLUMN, RuntimeError("requires grad. Use\ndetach")), "detach"),
     "on a GPU": (lambda: Holder(COLUMN, TypeError("can't convert cuda:0 to numpy")), "cuda"),
     "masked": (lambda: np.ma.array(COLUMN), "a mask"),
     "half": (lambda: COLUMN.astype("float16"), "float16"),
@@ -319,7 +321,9 @@ DOORS = {
     "logits": mae.Bernoulli,
     "params": mae.Gaussian.unpack,
     "z": lambda a: mae.infomax_bound(lambda z: gaussian, lambda x: gaussian, a, COLUMN),
-    "eps_r": lambda a: mae.information_bounds(lambda z: gaussian, lambda x: gaussian, *[COLUMN] * 2, a),
+    "eps_r": lambda a: mae.information_bounds(
+        lambda z: gaussian, lambda x: gaussian, COLUMN, COLUMN, a
+    ),
 }  # fmt: skip
 
 
