@@ -113,11 +113,10 @@ def gaussian_sample_log_prob(params, eps):
     return _sum_features(-0.5 * (eps * eps + halves(params)[1]) - 0.5 * LOG_2PI)
 
 
-def _sample_log_prob_grad(ans, params, eps):  # d/dlog_var = -1/2
-    return lambda g: _join(0 * g[..., None], -0.5 * g[..., None], params)
-
-
-defvjp(gaussian_sample_log_prob, _sample_log_prob_grad)
+defvjp(  # d/dlog_var = -1/2
+    gaussian_sample_log_prob,
+    lambda ans, params, eps: lambda g: _join(0 * g[..., None], -0.5 * g[..., None], params),
+)
 
 
 @primitive
@@ -266,25 +265,18 @@ def bernoulli_table(logits, x):
     return -(wrong + rest[..., None])
 
 
-def _table_grad(ans, logits, x):  # d/dlogits_i = sum_j (x_j - probs_i)
-    both = lambda g: g @ x - g.sum(-1, keepdims=True) * sigmoid(logits)
-    return lambda g: sum_to(both(g), logits.shape)
-
-
-defvjp(bernoulli_table, _table_grad, None)
+defvjp(  # d/dlogits_i = sum_j (x_j - probs_i)
+    bernoulli_table,
+    lambda ans, a, x: lambda g: sum_to(g @ x - g.sum(-1, keepdims=True) * sigmoid(a), a.shape),
+    None,
+)
 
 
 @primitive
 def categorical_mean(logits, values):
-    """sum_c softmax(logits)_c values_c; logits (..., batch, C), values (C, ..., batch).
-
-    Leading axes of length one that only `values` has are dropped.
-    """
+    """sum_c softmax(logits)_c values_c; logits (..., batch, C), values (C, ..., batch)."""
     probs = _categories_first(logits, values)
-    mean = np.where(probs == 0, 0, probs * values).sum(0)  # 0 log 0 = 0
-    while mean.ndim > logits.ndim - 1 and len(mean) == 1:
-        mean = mean[0]
-    return mean
+    return np.where(probs == 0, 0, probs * values).sum(0)  # 0 log 0 = 0
 
 
 def _categories_first(logits, values):
@@ -293,17 +285,14 @@ def _categories_first(logits, values):
     return probs.reshape(len(probs), *[1] * (values.ndim - probs.ndim), *probs.shape[1:])
 
 
-def _categorical_mean_grad(ans, logits, values):
-    each = lambda g: g * _categories_first(logits, values) * (values - ans)
-    return lambda g: sum_to(np.moveaxis(each(g), 0, -1), logits.shape)
-
-
 defvjp(  # d/dlogits = probs (values - mean),  d/dvalues = probs
     categorical_mean,
-    _categorical_mean_grad,
-    lambda ans, logits, values: (
-        lambda g: sum_to(g * _categories_first(logits, values), values.shape)
+    lambda ans, a, values: (
+        lambda g: sum_to(
+            np.moveaxis(g * _categories_first(a, values) * (values - ans), 0, -1), a.shape
+        )
     ),
+    lambda ans, a, values: lambda g: sum_to(g * _categories_first(a, values), values.shape),
 )
 
 
@@ -340,9 +329,8 @@ class Discrete:
         if not axes <= np.ndim(values) < axes + 5 or values.shape[front] != count:
             wanted = f"({count}, ..., batch)"
             raise ValueError(f"f has values of shape {np.shape(values)}; it must be {wanted}")
-        if not front:
-            return categorical_mean(self.joint(x), values)
-        mean = categorical_mean(self.joint(x), anp.moveaxis(values, front, 0))
+        values = anp.moveaxis(values, front, 0) if front else values
+        mean = categorical_mean(self.joint(x), values)
         before, after = np.split(shape_of(mean), [front])
         spare = len(after) - (axes - 1)  # axes of length 1 that nobody has used
         used = [n for n in after[:spare] if n > 1]
@@ -385,9 +373,6 @@ class Categorical(Discrete):
         return np.maximum(softmax(self.params)[1], -100)
 
 
-_erfc = np.frompyfunc(math.erfc, 1, 1)
-
-
 class Bernoulli(Discrete):
     """Independent bits, P(1) = sigmoid(logits); logits (..., batch, features).
 
@@ -406,13 +391,12 @@ class Bernoulli(Discrete):
         if isinstance(self.params, Box):
             raise ValueError("logits are differentiated; they must not be where bits are drawn")
         eps = getval(reals("eps", eps, self.shape))
-        twice_phi = _erfc(-math.sqrt(0.5) * eps).astype(float)
+        twice_phi = np.frompyfunc(math.erfc, 1, 1)(-math.sqrt(0.5) * eps).astype(float)
         return (twice_phi < 2 * self.probs).astype(self.params.dtype)
 
     def expect(self, f, eps=None):
         """E f(x), x ~ self: `Discrete.expect`, or for more than 12 features f(sample(eps))."""
-        few = self.shape[-1] <= MOST_BITS
-        return super().expect(f) if few else f(self.sample(eps))
+        return super().expect(f) if self.shape[-1] <= MOST_BITS else f(self.sample(eps))
 
     def values(self):
         bits = self.shape[-1]
@@ -433,7 +417,7 @@ class Bernoulli(Discrete):
         return np.clip(self.params, -100, 100)
 
 
-# ------------------------------------------------------------------ of any distribution
+# ------------------------------------------------------- any distribution, the prior, weights
 
 
 def expect(p, f, eps):
@@ -447,9 +431,6 @@ def draw(p, eps):
         return p.sample_and_log_prob(eps)
     z = p.sample(eps)
     return z, p.log_prob(z)
-
-
-# --------------------------------------------------------------------------- the prior, weights
 
 
 @primitive
