@@ -14,7 +14,7 @@ CHUNK, STRIDE = 50, 31  # steps whose noise is drawn together; coprime to it, ab
 def sampler(data, likelihood):
     """data(rng, n) -> finite (n, features), whatever form the data have; the most nats x can hold.
 
-    That is H(x) for rows of a discrete x; if a callable gives them, the log of how many there can be.
+    That is H(x) for rows of a discrete x; for a callable's, the log of how many x there can be.
     """
     discrete = likelihood.discrete
     rows_of = binary if likelihood.binary else one_hot if discrete else reals

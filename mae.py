@@ -37,8 +37,9 @@ from distributions import (
     log_prior, prior_entropy, reals, require, shape_of,
 )  # fmt: skip
 from models import (
-    BERNOULLI, CATEGORICAL, GAUSSIAN, HISTORY, LIKELIHOODS, VAE, Fit, Likelihood, Method, TrainingWarning,
-    annealed, beta_vae, check_numbers, fixed_variance, infomax, joined, load, save, untrained,
+    BERNOULLI, CATEGORICAL, GAUSSIAN, HISTORY, LIKELIHOODS, VAE, Fit, Likelihood, Method,
+    TrainingWarning, annealed, beta_vae, check_numbers, fixed_variance, infomax, joined, load, save,
+    untrained,
 )  # fmt: skip
 from quadrature import (
     QuadratureError, exact_elbo, exact_encoder_information, exact_infomax_bound,
@@ -48,8 +49,9 @@ from quadrature import (
 
 __version__ = "0.2.0"
 __all__ = [
-    "Gaussian", "Categorical", "Bernoulli", "prior_entropy", "elbo", "infomax_bound", "information_bounds",
-    "information_interval", "iwae", "lagrangian", "penalty", "Method", "LAGRANGIAN", "PENALTY",
+    "Gaussian", "Categorical", "Bernoulli", "prior_entropy", "elbo", "infomax_bound", "iwae",
+    "information_bounds", "information_interval", "lagrangian", "penalty", "Method", "LAGRANGIAN",
+    "PENALTY",
     "VAE", "beta_vae", "annealed", "infomax", "Likelihood", "GAUSSIAN", "CATEGORICAL", "BERNOULLI",
     "fixed_variance", "fit", "Fit", "save", "load", "exact_log_likelihood",
     "exact_mutual_information", "exact_infomax_bound", "exact_information_and_bound", "exact_elbo",
@@ -75,9 +77,9 @@ def infomax_bound(decoder, auxiliary, z, eps=None):
     """H(z) + E_{x ~ p(x|z)} log r(z|x), whose mean over z ~ N(0, I) is a lower bound on I_p(z, x).
 
     The expectation over x is one reparameterised draw with eps for a Gaussian decoder, an exact sum
-    for a Categorical one or a Bernoulli one of at most 12 features, of more a draw. z (..., batch, latent), eps (..., batch, features) -> (..., batch), nats.
-    ValueError if shapes do not fit. Poster: "Variational infomax bound", after Barber & Agakov
-    (2003).
+    for a Categorical one and few bits; of more than 12 bits one draw, without a gradient in theta.
+    z (..., batch, latent), eps (..., batch, features) -> (..., batch), nats. ValueError if shapes do
+    not fit. Poster: "Variational infomax bound", after Barber & Agakov (2003).
     """
     z = reals("z", z)
     log_r = lambda x: auxiliary(x).log_prob(z)
@@ -144,10 +146,11 @@ def information_interval(decoder, auxiliary, z, eps, eps_r, confidence=0.99):
     `high`, on an r so wide that the weights have a variance. Arguments as for `information_bounds`,
     n >= 1 -> (...) each, nats. Two things make s smaller and leave the means: `averaged_bounds`,
     and as control variates the z_i z_j, whose means are known (z without models' axis, many rows).
-    A one-dimensional code, whose z has no models' axis, and a drawn x need no bounds and no r: both
-    are KL[p(z|x) || p(z)] by quadrature, plus or minus its error, unless that is refused.
+    For a one-dimensional code, given eps and no models' axis, both bounds are KL[p(z|x) || p(z)] by
+    quadrature: no r is needed. Where that is refused, they are the bounds.
     """
-    z, eps_r, eps = reals("z", z), reals("eps_r", eps_r), eps if eps is None else reals("eps", eps)
+    z, eps_r = reals("z", z), reals("eps_r", eps_r)
+    eps = eps if eps is None else reals("eps", eps)
     legal = is_number(confidence) and 0.5 < confidence < 1
     require("confidence", confidence, legal, "a number between 0.5 and 1")
     n, batch, latent = len(eps_r), *z.shape[-2:]
@@ -259,7 +262,6 @@ METHODS = {method.name: method for method in (LAGRANGIAN, PENALTY, VAE, infomax(
 
 # ------------------------------------------------------------------------------- training
 
-TOO_MANY_BITS = f"at most {MOST_BITS} for binary x and a weight on I: draws of x have no gradient"
 SHARD = 96  # models trained together: as many as stay in cache
 
 
@@ -284,10 +286,10 @@ def fit(
     """max_theta ELBO subject to I_p(z, x) = M, one model per target and seed. Poster: "Idea".
 
     data: array (n, features), rows equally likely, or a callable data(rng, n) -> (n, features),
-    first asked for one row; one-hot where p(x|z) is categorical, zeros and ones where it is Bernoulli
-    (of more than 12 features: no targets). likelihood: a Likelihood or the name of one, "gaussian",
-    "categorical" or "bernoulli". information: targets M in nats, None for no constraint
-    (a VAE). method: a Method or the name of one ("lagrangian", "penalty", "vae", "im"), one for all
+    first asked for one row; one-hot for a categorical likelihood, zeros and ones for a Bernoulli one
+    (more than 12: no targets). likelihood: a Likelihood or the name of one, "gaussian",
+    "categorical" or "bernoulli". information: targets M in nats, None for no constraint (a VAE).
+    method: a Method or the name of one ("lagrangian", "penalty", "vae", "im"), one for all
     or one per target. r_samples: proposals from r in the estimate of I (0: the poster's bound);
     q_samples: draws from q in the ELBO (1: the poster's; more: `iwae`). seeds: models per target,
     from `seed` on; models are ordered target-major, and one is the same, byte for byte, in whatever
@@ -334,7 +336,8 @@ def _train(models, params, given, weigh, report, learning_rate, steps):
         legal = models.q_samples == 1 or (beta == 1).all()
         require("q_samples", models.q_samples, legal, "1 for methods that weigh the KL")
         legal = models.summed or not models.likelihood.binary or (weight == 0).all()
-        require("features", models.features, legal, TOO_MANY_BITS)
+        rule = f"at most {MOST_BITS} for binary x and a weight on I: draws of x have no gradient"
+        require("features", models.features, legal, rule)
 
         def elbo_of(params):
             decoder, encoder, _ = models.networks(params, *dropped)
@@ -365,9 +368,9 @@ def _information(models, params, z, eps_x, eps_r):
     """Estimates of I from below and above, (models,) each, and their gradient for a given weight.
 
     With a weight > 0 theta ascends the lower one, with a weight < 0 it descends the upper one; with
-    no proposals both are the infomax bound. omega ascends the infomax bound alone, whatever the
-    weight. Were it weighted, a negative weight (I above M) would pay omega for being wrong: a bad r
-    lowers the bound, too, and leaves the information where it is.
+    no proposals, or drawn bits, both are the infomax bound. omega ascends the infomax bound alone,
+    whatever the weight. Were it weighted, a negative weight (I above M) would pay omega for being
+    wrong: a bad r lowers the bound, too, and leaves the information where it is.
     """
     fixed_decoder, _, fixed_auxiliary = models.networks(params)  # no gradient reaches params here
     fixed = models.likelihood.binary and not models.summed  # draws of bits have no gradient
@@ -381,16 +384,13 @@ def _information(models, params, z, eps_x, eps_r):
         return both_bounds(decoder, fixed_auxiliary, z, eps_x, eps_r)
 
     bound, grad = _mean_and_grad(infomax_of, params)
-    if not len(eps_r):
+    if fixed or not len(eps_r):
 
         def ascent(weight):
             grad[:, models.layout.part["decoder"]] *= weight
             return grad
 
         return bound, bound, ascent
-    if fixed:
-        bounds = both_bounds(fixed_decoder, fixed_auxiliary, z, eps_x, eps_r)
-        return *bounds.mean(-1), lambda weight: grad
     vjp, bounds = make_vjp(bounds_of, params)  # (2, models, batch)
 
     def ascent(weight):
