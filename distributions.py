@@ -195,10 +195,10 @@ class Gaussian:
     def table(self, x):
         if self.shape[-1] > 8:  # by products of matrices, twenty times as fast
             precision, x_t = np.exp(-self.log_var), x.swapaxes(-1, -2)
-            constant = (precision * self.mean**2).sum(-1)[..., None]
-            squares = precision @ x_t**2 + constant
-            if np.max(squares) < 1e5:  # beyond, rounding of squares that cancel would show
-                e_squared = squares - 2 * (precision * self.mean) @ x_t
+            squares = precision @ x_t**2 + (precision * self.mean**2).sum(-1)[..., None]
+            e_squared = squares - 2 * (precision * self.mean) @ x_t
+            near = e_squared < e_squared.min(-2, keepdims=True) + 1e3  # where rounding would show
+            if np.isfinite(e_squared).all() and np.max(squares, where=near, initial=0) < 1e6:
                 return -0.5 * (e_squared + (self.log_var + LOG_2PI).sum(-1)[..., None])
         every = self.unpack(self.params[..., :, None, :])
         return np.maximum(every.log_prob(x[..., None, :, :]), -1e300)  # 0 log 0 = 0

@@ -66,12 +66,13 @@ def exact_information_and_bound(decoder, auxiliary, tol=1e-8, with_error=False):
     return _checked("exact_information_and_bound", both, error, tol, with_error)
 
 
-def posterior_kl(decoder, x, tol=1e-8):
+def posterior_kl(decoder, x, tol=1e-8, most=MOST_POINTS):
     """KL[p(z|x) || p(z)] = E_{z ~ p(z|x)} log p(x|z) - log p(x) -> (..., batch), nats; its error.
 
-    Its mean over x ~ p is I_p(z, x), whatever the number of features.
+    Its mean over x ~ p is I_p(z, x), whatever the number of features. most: points, of all x.
     """
-    log_px, (log_px_given_z,), errors = Codes(decoder, tol).posterior_means(_finite(x))
+    codes = Codes(decoder, tol, spent=Counter(points=MOST_POINTS - most))
+    log_px, (log_px_given_z,), errors = codes.posterior_means(_finite(x))
     kl, error = log_px_given_z - log_px, errors.sum(0)
     return _checked("posterior_kl", kl, error, tol, with_error=True)
 

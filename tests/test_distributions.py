@@ -380,3 +380,16 @@ def test_data_of_bits_are_zeros_and_ones():
             mae.fit(rows, likelihood="bernoulli")
     with pytest.raises(ValueError, match="^x of shape .*in \\[0, 1\\]"):
         Bernoulli(np.zeros((4, 3))).log_prob(2 * FOUR)
+
+
+# ------------------------------------------------------------- tables for the quadrature
+
+
+@pytest.mark.parametrize("log_var", [0.0, -4.0, -12.0, -30.0])
+def test_a_table_of_many_features_is_right_to_a_nanonat(log_var):
+    """By products of matrices, or one by one where these would lose digits."""
+    mean, noise = normals((40, 100), (6, 100))
+    x = mean[:6] + math.exp(log_var / 2) * noise
+    table = Gaussian(mean, log_var).table(x)
+    wanted = np.array([log_density(own, log_var + 0 * own, x) for own in mean])
+    assert_allclose(table, wanted, rtol=1e-12, atol=1e-9)
