@@ -78,8 +78,8 @@ def infomax_bound(decoder, auxiliary, z, eps=None):
 
     The expectation over x is one reparameterised draw with eps for a Gaussian decoder, an exact sum
     for a Categorical one and few bits; of more than 12 bits one draw, without a gradient in theta.
-    z (..., batch, latent), eps (..., batch, features) -> (..., batch), nats. ValueError if shapes do
-    not fit. Poster: "Variational infomax bound", after Barber & Agakov (2003).
+    z (..., batch, latent), eps (..., batch, features) -> (..., batch), nats. ValueError if shapes
+    do not fit. Poster: "Variational infomax bound", after Barber & Agakov (2003).
     """
     z = reals("z", z)
     log_r = lambda x: auxiliary(x).log_prob(z)
@@ -288,8 +288,8 @@ def fit(
     """max_theta ELBO subject to I_p(z, x) = M, one model per target and seed. Poster: "Idea".
 
     data: array (n, features), rows equally likely, or a callable data(rng, n) -> (n, features),
-    first asked for one row; one-hot for a categorical likelihood, zeros and ones for a Bernoulli one
-    (more than 12: no targets). likelihood: a Likelihood or the name of one, "gaussian",
+    first asked for one row; one-hot for a categorical likelihood, zeros and ones for a Bernoulli
+    one (more than 12: no targets). likelihood: a Likelihood or the name of one, "gaussian",
     "categorical" or "bernoulli". information: targets M in nats, None for no constraint (a VAE).
     method: a Method or the name of one ("lagrangian", "penalty", "vae", "im"), one for all
     or one per target. r_samples: proposals from r in the estimate of I (0: the poster's bound);
