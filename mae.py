@@ -169,10 +169,10 @@ def _each_bound(decoder, auxiliary, z, eps, eps_r):
     """lower and upper of `information_interval`, (..., batch) each."""
     p = decoder(z[..., :1, :])
     drawn = eps is not None and hasattr(p, "sample")
-    quick = hasattr(p, "course") and (p.discrete or p.shape[-1] <= 64)  # else a minute or more
+    quick = hasattr(p, "course") and (p.discrete or p.shape[-1] <= 64)  # else it may take minutes
     if drawn and z.shape[1:] == (1,) and quick:
         with contextlib.suppress(QuadratureError):
-            most = max(2**22, 100 * len(eps_r) * len(z))  # in no more than ten times the time
+            most = max(2**22, 100 * len(eps_r) * len(z))  # points; then the bounds
             kl, error = posterior_kl(decoder, decoder(z).sample(eps), 1e-5, most)
             return kl - error, kl + error
     bounds = averaged_bounds if drawn else information_bounds
