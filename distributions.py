@@ -200,6 +200,8 @@ class Gaussian:
             near = e_squared < e_squared.min(-2, keepdims=True) + 1e3  # where rounding would show
             if np.isfinite(e_squared).all() and np.max(squares, where=near, initial=0) < 1e6:
                 return -0.5 * (e_squared + (self.log_var + LOG_2PI).sum(-1)[..., None])
+            each = [self.log_prob(x[..., j : j + 1, :]) for j in range(x.shape[-2])]
+            return np.maximum(np.stack(each, -1), -1e300)
         every = self.unpack(self.params[..., :, None, :])
         return np.maximum(every.log_prob(x[..., None, :, :]), -1e300)  # 0 log 0 = 0
 

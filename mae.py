@@ -43,7 +43,7 @@ from models import (
 )  # fmt: skip
 from quadrature import (
     QuadratureError, exact_elbo, exact_encoder_information, exact_infomax_bound,
-    exact_information_and_bound, exact_log_likelihood, exact_mutual_information,
+    exact_information_and_bound, exact_log_likelihood, exact_mutual_information, exact_posterior,
     posterior_kl,
 )  # fmt: skip
 
@@ -55,7 +55,7 @@ __all__ = [
     "VAE", "beta_vae", "annealed", "infomax", "Likelihood", "GAUSSIAN", "CATEGORICAL", "BERNOULLI",
     "fixed_variance", "fit", "Fit", "save", "load", "exact_log_likelihood",
     "exact_mutual_information", "exact_infomax_bound", "exact_information_and_bound", "exact_elbo",
-    "exact_encoder_information", "QuadratureError", "TrainingWarning",
+    "exact_encoder_information", "exact_posterior", "QuadratureError", "TrainingWarning",
 ]  # fmt: skip
 
 # --------------------------------------------------------------------- the two bounds

@@ -148,7 +148,7 @@ def on_a_line(log_density, ends, quantile=None, data=None, rows=64):
 
     def data_mean(values):
         """Means of values(x) = (a, b, ...) over x, and the largest of their errors."""
-        _, means, errors = integrate(lambda x: (log_density(x[:, 0]), values(x)), ends, 1e-8)
+        _, means, errors = integrate(lambda x: (log_density(x[:, 0]), values(x)), [ends], 1e-8)
         return means, errors[1:].max()
 
     return Problem(

@@ -1,4 +1,4 @@
-"""Exact values for a one-dimensional code: adaptive quadrature with an error that is known.
+"""Exact values for codes of one or two dimensions: adaptive quadrature with an error that is known.
 
 `mae` offers the exact_* functions; the rest of this file is how: averages over codes and data,
 where the panels of the integrals have to end, and the integral itself.
@@ -6,21 +6,19 @@ where the panels of the integrals have to end, and the integral itself.
 
 import math
 from collections import Counter
+from functools import cache
+from itertools import pairwise
 
 import numpy as np
 
 import nets
-from distributions import LOG_2PI, NUMBER, prior_entropy, reals
+from distributions import INTEGER, is_number, log_prior, prior_entropy, reals, require
 
-STEPS = 32  # of a panel: its 33 points contain the 17 of twice the step
 FAR = 40.0  # nats below the peak, where e^-40 = 4e-18 cannot change a sum of doubles
-NEGLIGIBLE = -70.0  # log p(x) below which x does not matter for an average over x
 ROWS = 64  # values of x integrated together
-MOST_POINTS = 2**28  # of an integral, some ten seconds
+MOST_POINTS = 2**29  # of an integral, a minute or less
 MOST_NUMBERS = 2**20  # in memory at a time, as one table of log p(x|z)
-GRID = np.linspace(-9, 9, 3601)[:, None]  # codes at which a decoder is looked at
-FAR_CODES = np.array([-100.0, -50, -20, -12, 12, 20, 50, 100])[:, None]
-LIMIT = "exact values are for one-dimensional codes; with more, average sampled bounds over draws"
+TOL = {1: 1e-8, 2: 1e-6}  # by the dimension of the code
 
 
 class QuadratureError(ValueError):
@@ -30,76 +28,99 @@ class QuadratureError(ValueError):
 # ---------------------------------------------------------------------------- exact values
 
 
-def exact_log_likelihood(decoder, x, tol=1e-8, with_error=False):
-    """log p(x) = log integral N(z; 0, 1) p(x|z) dz; x (..., batch, features) -> (..., batch), nats.
+def exact_log_likelihood(decoder, x, tol=None, with_error=False, latent=1):
+    """log p(x) = log integral N(z; 0, I) p(x|z) dz; x (..., batch, features) -> (..., batch), nats.
 
-    Like all exact values: for a one-dimensional code (else ValueError), to an absolute error of tol
-    (else QuadratureError); with_error=True returns (value, estimated error). Poster: log p(x).
+    Like all exact values: for codes of `latent` dimensions, 1 or 2 (else ValueError), to an
+    absolute error of tol, 1e-8 or 1e-6 by default (else QuadratureError); with_error=True returns
+    (value, estimated error). Poster: log p(x).
     """
-    log_px, _, error = Codes(decoder, tol).posterior_means(_finite(x), means=False)
-    return _checked("exact_log_likelihood", log_px, error[0], tol, with_error)
+    codes = Codes(decoder, tol, latent)
+    log_px, _, error = codes.posterior_means(_finite(x), means=False)
+    log_px = np.where(log_px < -1e299, -np.inf, log_px)
+    return _checked("exact_log_likelihood", log_px, error[0], codes.tol, with_error)
 
 
-def exact_mutual_information(decoder, tol=1e-8, with_error=False):
+def exact_posterior(decoder, x, z, tol=None, with_error=False):
+    """p(z|x) = p(x|z) p(z) / p(x); x (..., batch, features), z (points, latent): a grid of codes.
+
+    -> (..., batch, points), a density in z, which integrates to 1; its error grows with it.
+    """
+    x, z = _finite(x), _finite(z)
+    log_px, error = exact_log_likelihood(decoder, x, tol, True, z.shape[-1])
+    log_pxz = Codes(decoder, tol, z.shape[-1]).log_px_given_z(x, z) + log_prior(z)
+    density = np.exp(log_pxz - log_px[..., None])
+    return (density, density * error[..., None]) if with_error else density
+
+
+def exact_mutual_information(decoder, tol=None, with_error=False, latent=1):
     """I_p(z, x) = E_{z, x ~ p} [log p(x|z) - log p(x)] = H(z) - H(z|x) >= 0 -> (...), nats.
 
-    For a Gaussian x of one feature or a categorical x. Poster: "subject to I(z, x) = M".
+    For an x that is categorical, Bernoulli of at most 12 features, or Gaussian of one feature.
+    Poster: "subject to I(z, x) = M".
     """
-    (log_px, log_px_given_z), error = joint_means(decoder, tol)
-    return _checked("exact_mutual_information", log_px_given_z - log_px, error, tol, with_error)
+    (log_px, log_px_given_z), error, tol = joint_means(decoder, tol, latent)
+    information = np.maximum(log_px_given_z - log_px, 0)
+    return _checked("exact_mutual_information", information, error, tol, with_error)
 
 
-def exact_infomax_bound(decoder, auxiliary, tol=1e-8, with_error=False):
+def exact_infomax_bound(decoder, auxiliary, tol=None, with_error=False, latent=1):
     """H(z) + E_{z, x ~ p} log r(z|x) <= I_p(z, x) -> (...), nats.
 
     The poster's infomax bound: `infomax_bound` averaged over z. I_p - bound = E_x KL[p(z|x) || r].
     """
-    (_, bound), error = exact_information_and_bound(decoder, auxiliary, tol, with_error=True)
+    (_, bound), error = exact_information_and_bound(decoder, auxiliary, tol, True, latent)
     return (bound, error) if with_error else bound
 
 
-def exact_information_and_bound(decoder, auxiliary, tol=1e-8, with_error=False):
+def exact_information_and_bound(decoder, auxiliary, tol=None, with_error=False, latent=1):
     """(I_p(z, x), infomax bound) -> (2, ...), nats: both from one quadrature, for half the time."""
-    r = lambda x: _code("auxiliary", auxiliary, x, tol)
-    (log_px, log_px_given_z, log_r), error = joint_means(decoder, tol, r)
-    both = np.stack([log_px_given_z - log_px, prior_entropy() + log_r])
+    (log_px, log_px_given_z, log_r), error, tol = joint_means(decoder, tol, latent, auxiliary)
+    both = np.stack([np.maximum(log_px_given_z - log_px, 0), prior_entropy(latent) + log_r])
     return _checked("exact_information_and_bound", both, error, tol, with_error)
 
 
-def posterior_kl(decoder, x, tol=1e-8, most=MOST_POINTS):
+def posterior_kl(decoder, x, tol=None, most=MOST_POINTS):
     """KL[p(z|x) || p(z)] = E_{z ~ p(z|x)} log p(x|z) - log p(x) -> (..., batch), nats; its error.
 
     Its mean over x ~ p is I_p(z, x), whatever the number of features. most: points, of all x.
     """
-    codes = Codes(decoder, tol, spent=Counter(points=MOST_POINTS - most))
+    codes = Codes(decoder, tol)
+    codes.spent["points"] = MOST_POINTS - most
     log_px, (log_px_given_z,), errors = codes.posterior_means(_finite(x))
-    kl, error = log_px_given_z - log_px, errors.sum(0)
-    return _checked("posterior_kl", kl, error, tol, with_error=True)
+    kl, error = np.maximum(log_px_given_z - log_px, 0), errors.sum(0)
+    return _checked("posterior_kl", kl, error, codes.tol, with_error=True)
 
 
-def exact_elbo(encoder, decoder, x, tol=1e-8, with_error=False):
-    """E_{z ~ q(z|x)} log p(x|z) - KL[q(z|x) || N(0, 1)] <= log p(x) -> (..., batch), nats.
+def exact_elbo(encoder, decoder, x, tol=None, with_error=False):
+    """E_{z ~ q(z|x)} log p(x|z) - KL[q(z|x) || N(0, I)] <= log p(x) -> (..., batch), nats.
 
     The mean of `elbo` over eps; log p(x) - ELBO = KL[q(z|x) || p(z|x)]. Poster: ELBO.
     """
     x = _finite(x)
-    q = _code("encoder", encoder, x, tol)
-    codes = Codes(decoder, tol)
+    q = encoder(x)
+    codes = Codes(decoder, tol, q.shape[-1])
+    q = _code("encoder", encoder, x, codes.tol, codes.latent)
     log_px_given_z = lambda z, log_q: codes.log_px_given_z(x, z)
-    reconstruction, error = code_mean(q, log_px_given_z, tol, codes.turns)
-    return _checked("exact_elbo", reconstruction - q.kl(), error, tol, with_error)
+    reconstruction, error = code_mean(q, log_px_given_z, codes.tol, codes.ends)
+    return _checked("exact_elbo", reconstruction - q.kl(), error, codes.tol, with_error)
 
 
-def exact_encoder_information(encoder, x, tol=1e-8, with_error=False):
+def exact_encoder_information(encoder, x, tol=None, with_error=False):
     """I_q = mean_x KL[q(z|x) || mean_x' q(z|x')], the rows of x equally likely -> (...), nats.
 
     At most log(rows). The information of the encoder's joint, not of the model's (`I_p`).
     """
-    q = _code("encoder", encoder, _finite(x), tol)
+    x = _finite(x)
+    latent = encoder(x).shape[-1]
+    tol = _checked_tol(tol, latent)
+    q = _code("encoder", encoder, x, tol, latent)
     log_sum = lambda log_q: np.logaddexp.reduce(log_q, -2, keepdims=True)  # of (..., x, z), over x
     log_ratio = lambda z, log_q: log_q - (log_sum(log_q) - math.log(q.shape[-2]))
-    kl, error = code_mean(q, log_ratio, tol)
-    return _checked("exact_encoder_information", kl.mean(-1), error.mean(-1), tol, with_error)
+    ends = lambda reach: [code_ends(reach, latent)] * latent
+    kl, error = code_mean(q, log_ratio, tol, ends)
+    information = np.maximum(kl.mean(-1), 0)
+    return _checked("exact_encoder_information", information, error.mean(-1), tol, with_error)
 
 
 def _finite(x):
@@ -109,11 +130,18 @@ def _finite(x):
     return x
 
 
-def _code(name, function, x, tol):
+def _checked_tol(tol, latent):
+    rule = "1 or 2 for exact values; for more dimensions see mae.information_interval"
+    require("latent", latent, is_number(latent, INTEGER) and latent in TOL, rule)
+    tol = TOL[latent] if tol is None else tol
+    require("tol", tol, is_number(tol) and tol > 0, "a finite number > 0")
+    return tol
+
+
+def _code(name, function, x, tol, latent):
     """q(z|x) or r(z|x), for quadrature."""
     q = _in_double(name, function(x), x, tol)
-    if q.shape[-1] != 1:
-        raise ValueError(f"the {name}'s code has {q.shape[-1]} dimensions; {LIMIT}")
+    require(f"the {name}'s dimension", q.shape[-1], q.shape[-1] == latent, f"latent={latent}")
     if not np.isfinite(q.params).all():
         raise QuadratureError(f"the {name} returns values that are not finite")
     return q
@@ -130,6 +158,15 @@ def _in_double(name, p, points, tol):
     return p.unpack(np.broadcast_to(p.params, (*models, n, width)).astype(float))
 
 
+def _check_repeats(name, function, points, tol):
+    """ValueError if the answers depend on the company, or on chance, as with drop-out left on."""
+    every = slice(None, None, -(-points.shape[-2] // 50))
+    p, again = (_in_double(name, function(a), a, tol) for a in (points, points[..., every, :]))
+    if not np.allclose(p.params[..., every, :], again.params, 1e-4, 1e-4, equal_nan=True):
+        rule = "drop-out and batch normalisation must be off"
+        raise ValueError(f"the {name} answers differently when it is asked twice: {rule}")
+
+
 def _checked(name, value, error, tol, with_error):
     worst = np.max(error)
     if not worst <= tol:
@@ -141,43 +178,55 @@ def _checked(name, value, error, tol, with_error):
 
 
 class Codes:
-    """A decoder of codes z ~ N(0, 1), and what a look at it on a grid of codes tells.
+    """A decoder of codes z ~ N(0, I), and what a look at it along a grid of codes tells.
 
-    turns: codes where panels must end; highest: bounds log p(x|z); survey: p(x|z) at some codes.
+    codes: some, closer where the decoder moves; survey: p(x|z) there; highest: bounds log p(x|z).
     """
 
     @np.errstate(over="ignore", invalid="ignore")  # what is not finite is refused
-    def __init__(self, decoder, tol, negligible=-np.inf, spent=None):
+    def __init__(self, decoder, tol, latent=1, negligible=-np.inf):
         nets.recycle_memory()
-        self.decoder, self.tol, self.negligible, self.spent = decoder, tol, negligible, spent
-        p, far = self.given(GRID), self.given(FAR_CODES)
-        course = p.course()
+        self.tol, self.decoder, self.latent = _checked_tol(tol, latent), decoder, latent
+        self.negligible, self.spent = negligible, Counter()
+        self.course = lambda z: self.given(z).course()
+        self.inner = code_ends(10, latent)
+        _check_repeats("decoder", decoder, grid(self.inner, latent), self.tol)
+        self.inner = self.inner if latent == 2 else resolved(self.course, self.inner)
+        some = self.inner[:-1, None] + np.diff(self.inner)[:, None] * np.arange(8) / 8
+        self.codes = grid(some.ravel(), latent)
+        self.survey, far = self.given(self.codes), self.given(grid(FAR_CODES, latent))
         # a logit of -inf is legal, and finite in the course
-        if not (np.isfinite(p.params).all() or np.isfinite(course).all()):
+        finite = [np.isfinite(a).all() for a in (self.survey.params, self.survey.course())]
+        if not any(finite):
             raise QuadratureError("the decoder returns values that are not finite")
-        self.highest = max(np.max(q.highest()) for q in (p, far))
-        points, ends = sharp_turns(course)
-        self.turns = GRID[ends, 0]
-        chosen = np.union1d(np.arange(0, len(GRID), 12), points)
-        self.survey = p.unpack(p.params[..., chosen, :])
+        self.highest = max(np.max(p.highest()) for p in (self.survey, far))
 
     def given(self, z):  # p(x|z)
         try:
-            p = self.decoder(z)
-        except (ValueError, IndexError) as error:
-            raise ValueError(
-                f"the decoder does not take codes of shape {z.shape}: {error}; {LIMIT}"
-            ) from error
-        return _in_double("decoder", p, z, self.tol)
+            return _in_double("decoder", self.decoder(z), z, self.tol)
+        except Exception as error:
+            if hasattr(error, "add_note"):
+                error.add_note(f"(the decoder was given codes of shape {z.shape}; see `latent`)")
+            raise
 
     def log_px_given_z(self, x, z):  # (..., x, z)
         return self.given(z).table(x).swapaxes(-1, -2)
 
+    def ends(self, reach):
+        """Panel ends along each axis of |z| < reach."""
+        every = code_ends(reach, self.latent)
+        if self.latent == 1:
+            for beyond in (every[every <= self.inner[0]], every[every >= self.inner[-1]]):
+                if len(beyond) > 1:
+                    self.inner = np.union1d(self.inner, resolved(self.course, beyond))
+            every = self.inner[np.abs(self.inner) <= every[-1]]
+        return [every] * self.latent
+
     @np.errstate(over="ignore", invalid="ignore")  # what overflows is refused
     def posterior_means(self, x, auxiliary=None, means=True):
         """log p(x); means over p(z|x) of log p(x|z) and log r(z|x), if wanted; errors of all."""
-        starts = range(0, x.shape[-2], ROWS)  # neighbours in x share their panels
-        blocks = [x[..., start : start + ROWS, :] for start in starts]
+        rows = len(x) if self.survey.discrete and x.ndim == 2 else ROWS  # neighbours share panels
+        blocks = [x[..., start : start + rows, :] for start in range(0, x.shape[-2], rows)]
         results = [self._of_block(x, auxiliary and auxiliary(x), means) for x in blocks]
         return [np.concatenate(parts, -1) for parts in zip(*results)]
 
@@ -185,190 +234,265 @@ class Codes:
         def integrand(z):
             log_px_given_z = self.log_px_given_z(x, z)
             values = (log_px_given_z, r.table(z)) if r else (log_px_given_z,)
-            return log_px_given_z - 0.5 * (z[:, 0] ** 2 + LOG_2PI), values if means else ()
+            return log_px_given_z + log_prior(z), values if means else ()
 
         # beyond this reach even the highest log p(x|z) leaves the integrand e^-FAR below its peak
-        peak = max(np.min(np.max(integrand(GRID[::100])[0], -1)), self.negligible)
-        reach = np.sqrt(2 * max(FAR + self.highest - peak, 0))
-        edges = code_edges(reach, self.turns)
-        if not np.all(integrand(edges[[0, -1], None])[0] <= peak - FAR):
-            raise QuadratureError(f"the decoder's density grows beyond codes of {edges[-1]:.1e}")
-        return integrate(integrand, edges, self.tol, self.negligible, self.spent)
+        peaks = np.max(integrand(self.codes)[0], -1)
+        peak = max(np.min(peaks, initial=np.inf, where=peaks > -1e299), self.negligible)
+        reach = np.sqrt(2 * max(FAR + self.highest - peak, 0)) if peak < np.inf else 10
+        ends = self.ends(reach)
+        corners = integrand(grid(ends[0][[0, -1]], self.latent))[0]
+        if peak < np.inf and not np.all(corners <= peak - FAR):
+            raise QuadratureError(f"the decoder's density grows beyond codes of {ends[0][-1]:.1e}")
+        return integrate(integrand, ends, self.tol, self.negligible, self.spent)
 
 
-def joint_means(decoder, tol, auxiliary=None):
-    """Means over z, x ~ p of log p(x), log p(x|z) and log r(z|x), if wanted; their error."""
-    codes = Codes(decoder, tol, NEGLIGIBLE, Counter())
-    p = codes.survey
+def joint_means(decoder, tol, latent, auxiliary=None):
+    """Means over z, x ~ p of log p(x), log p(x|z) and log r(z|x), if wanted; their error; tol."""
+    codes = Codes(decoder, tol, latent)
+    p, tol = codes.survey, codes.tol
+    r = auxiliary and (lambda x: _code("auxiliary", auxiliary, x, tol, latent))
 
     def given_x(x):  # log p(x), and as functions of x alone: log p(x), the other means, their error
-        log_px, means, errors = codes.posterior_means(x, auxiliary)
+        log_px, means, errors = codes.posterior_means(x, r)
         return log_px, (log_px, *means, errors.sum(0))
 
     if p.discrete:
+        codes.negligible = -70
         log_px, values = given_x(p.values())
         if not np.all(np.abs(np.exp(log_px).sum(-1) - 1) <= tol):
             raise QuadratureError("the decoder's x is discrete; it must be one-hot, with mass 1")
         *means, error = (np.sum(np.exp(log_px) * value, -1) for value in values)
-        return means, error
+        return means, error, tol
     if p.shape[-1] != 1:
         raise ValueError(f"the decoder's x has {p.shape[-1]} features; averages over x need one")
-    ends, turns = data_edges(p.mean, np.exp(0.5 * p.log_var)), []
-    if auxiliary:
-        x = np.linspace(ends[0], ends[-1], len(GRID))[:, None]
-        turns = x[sharp_turns(auxiliary(x).course())[1], 0]
-    edges = lambda every: np.unique([*ends[::every], ends[-1], *turns])
-    means, error, missed = density_means(given_x, edges(1 + len(ends) // 50), tol)
-    if not np.max(missed) < tol:  # so few panels skipped a peak of p(x)
-        means, error, missed = density_means(given_x, edges(2), tol)
-    *means, inner = means
-    return means, inner + error + missed * (1 + sum(np.abs(mean) for mean in means))
+    mean, width = p.mean.ravel(), np.exp(0.5 * p.log_var).ravel()
+    stds = data_reach(r, mean, width) if r else 10
+    codes.negligible = -20 - stds**2 / 2
+    for sparse in (4, 1):
+        ends = data_ends(mean, width, stds, sparse)
+        ends = resolved(lambda x: r(x).course(), ends) if r else ends
+        (*means, inner), error, missed = density_means(given_x, [ends], tol)
+        missed = np.maximum(missed - inner - error, 0)
+        if np.max(missed) == 0:  # else so few panels skipped a peak of p(x)
+            break
+    carried = 1 + sum(np.abs(mean) for mean in means) - np.log(np.maximum(missed, 1e-300))
+    return means, inner + error + missed * carried, tol
 
 
-def code_mean(q, value, tol, turns=()):
+def data_reach(r, mean, width):
+    """How many standard deviations of p(x|z) out there is nothing left of p(x) log r(z|x)."""
+    for stds in REACHES:
+        ends = np.array([[(mean - stds * width).min()], [(mean + stds * width).max()]])
+        most = (100 + r(ends).mean ** 2) * np.exp(-r(ends).log_var)  # of e^2, in any |z| < 10
+        if np.log(np.max(most)) - stds**2 / 2 < -FAR:
+            return stds
+    raise QuadratureError("the auxiliary's log r(z|x) grows faster than p(x) falls")
+
+
+def code_mean(q, value, tol, ends):
     """Mean (..., batch) of value(z, log q(z|x)) over z ~ q(z|x), and its error."""
 
     def integrand(z):
         log_q = q.table(z)  # (..., x, z)
         return log_q, (value(z, log_q),)
 
-    reach = np.max(np.abs(q.mean) + 10 * np.exp(0.5 * q.log_var))
-    (mean,), error, missed = density_means(integrand, code_edges(reach, turns), tol)
+    for stds in REACHES:
+        reach = np.max(np.abs(q.mean) + stds * np.exp(0.5 * q.log_var))
+        with np.errstate(over="ignore", invalid="ignore"):
+            log_q, (values,) = integrand(grid(np.array([-reach, 0, reach]), q.shape[-1]))
+            left = log_q + np.log1p(np.abs(values))
+        middle = left.shape[-1] // 2
+        if np.all(np.delete(left, middle, -1) < -FAR):
+            break
+    else:
+        raise QuadratureError(f"the mean does not converge within {stds} standard deviations")
+    (mean,), error, missed = density_means(integrand, ends(reach), tol)
     return mean, error + missed * (1 + np.abs(mean))
 
 
-def density_means(integrand, edges, tol):
+def density_means(integrand, ends, tol):
     """Means under a density, the sum of their errors, how much of its mass, 1, was missed."""
-    log_mass, means, (_, *errors) = integrate(integrand, edges, tol)
+    log_mass, means, (_, *errors) = integrate(integrand, ends, tol)
     return means, sum(errors), np.abs(np.expm1(log_mass))
 
 
 # ------------------------------------------------------------------ where the panels have to end
 
+REACHES = (10, 14, 20, 28, 38)  # standard deviations; of a normal e^-722 is beyond the last
+FAR_CODES = np.array([-100.0, -50, -20, -12, 0, 12, 20, 50, 100])
 
-def code_edges(reach, turns):
+
+def grid(axis, dims):
+    """All points with these coordinates, (points, dims)."""
+    return np.stack(np.meshgrid(*[axis] * dims, indexing="ij"), -1).reshape(-1, dims)
+
+
+def code_ends(reach, latent=1):
     """Panel ends for an integral over |z| < reach: close where the prior is, longer further out."""
     if not reach < 1e9:
         raise QuadratureError(f"codes as far out as {reach:.1e} would matter")
-    ends = [0, 1, 2, 3, 4, 5.5, 7.5, 10]
+    ends = [0, 1, 2, 3, 4, 5.5, 7.5, 10] if latent == 1 else [0, 1.5, 3, 5, 7.5, 10]
     while ends[-1] < reach:
         ends.append(ends[-1] * 1.25)
-    return np.unique(np.concatenate([-np.array(ends), ends, turns]))
+    return np.unique(np.concatenate([-np.array(ends), ends]))
 
 
-def data_edges(mean, width):
-    """Panel ends for an integral over a mixture of peaks (any shapes): none skips a narrow one."""
-    mean, width = mean.ravel(), width.ravel()
-    low, high = (mean - 10 * width).min(), (mean + 10 * width).max()
-    even = np.linspace(low, high, 7)
-    ends = np.concatenate([mean - 10 * width, mean, mean + 10 * width, even])
-    widths = np.concatenate([width, width, width, high - low + 0 * even])
-    order = np.argsort(ends)
-    ends, widths, longest = ends[order], widths[order], even[1] - even[0]
-    chosen, chosen_width = [ends[0]], widths[0]
-    for end, width in zip(ends, widths):  # a panel's points stand at most 1.6 widths apart
-        if end - chosen[-1] >= min(STEPS * width, STEPS * chosen_width, longest):
-            chosen.append(end)
-            chosen_width = width
-    chosen[-1] = ends[-1]
-    return chosen
+def data_ends(mean, width, stds, sparse):
+    """Panel ends for an integral over a mixture of peaks (any shapes): none skips a narrow one.
 
-
-def sharp_turns(course):
-    """Where a function on a fine grid, (..., points, values), turns within two grid steps.
-
-    The 33 points of a panel could miss it, so a panel must end there. -> indices of the points that
-    turn, and of the ends of their stretches.
+    A panel is at most 32 sparse times as long as the narrowest peak that it starts in is wide, and
+    where a much narrower one begins, so does a panel.
     """
-    course = np.moveaxis(course, -2, 0).reshape(course.shape[-2], -1)
-    slope = np.abs(np.diff(course, axis=0))
-    nearby = np.pad(slope, [(8, 7), (0, 0)])
-    for shift in (1, 2, 4, 8):  # the highest of 16 neighbours, by doubling
-        nearby = np.maximum(nearby[:-shift], nearby[shift:])
-    bend = np.abs(np.diff(course, 2, axis=0))
-    sharp = ((bend > 0.3 * nearby[1:]) & (bend > 1e-3)).any(1)
-    return np.flatnonzero(sharp) + 1, np.flatnonzero(np.diff(sharp, prepend=False, append=False))
+    low, high = mean - stds * width, mean + stds * width
+    longest = (high.max() - low.min()) / 6
+    ends, most = [low.min()], 32 * width * sparse
+    while ends[-1] < high.max():
+        here = (low <= ends[-1]) & (ends[-1] < high)
+        step = min(np.min(most, initial=longest, where=here), longest)
+        narrower = (low > ends[-1]) & (2 * most < step)
+        ends.append(min(ends[-1] + step, np.min(low, initial=np.inf, where=narrower)))
+    return np.array(ends)
+
+
+def resolved(course, ends):
+    """Panel ends between which 33 points tell what a function is at 257, by halving the others.
+
+    course (points, 1) -> (..., points, values). What is narrower may hide, and so may what changes
+    the course by less than a millionth.
+    """
+    ends, panels = [ends], np.array([*pairwise(ends)])
+    for closer in (256, 128, 64, 64, 64, 64, 64):  # halves keep the distance, then come closer
+        close, from_33 = interpolation(closer)
+        points = panels.mean(1)[:, None] + np.diff(panels) / 2 * close
+        bad = []
+        for some in np.array_split(points, -(-len(points) // 8)):  # they may have many values
+            values = np.moveaxis(course(some.reshape(-1, 1)), -2, 0).reshape(*some.shape, -1)
+            off = np.abs(from_33 @ values[:, :: closer // 32] - values).max(1)
+            bad.append((off > 1e-6 * (1 + np.abs(values).max(1))).any(-1))
+        panels = panels[np.concatenate(bad)]
+        if not len(panels):
+            break
+        ends.append(panels.mean(1))
+        panels = np.stack([panels[:, 0], panels.mean(1), panels.mean(1), panels[:, 1]], -1)
+        panels = panels.reshape(-1, 2)
+    return np.unique(np.concatenate(ends))
 
 
 # ------------------------------------------------- the integral: adaptive Clenshaw-Curtis rules
 
 
-def _clenshaw_curtis(n):
-    """n + 1 points in [-1, 1] and their weights, for even n: Waldvogel (2006), BIT 46."""
-    k, j = np.arange(n + 1), np.arange(1, n // 2 + 1)
-    b = np.where(j == n // 2, 1, 2) / (4 * j**2 - 1)
-    weights = (2 - 2 * np.cos(2 * np.pi * np.outer(k, j) / n) @ b) / n
-    weights[[0, n]] /= 2
-    return -np.cos(np.pi * k / n), weights
+def chebyshev(n):
+    """Angles of n + 1 points -cos(pi j / n) in [-1, 1], and values there -> coefficients."""
+    angles, half = np.pi * (1 - np.arange(n + 1) / n), np.ones(n + 1)
+    half[[0, n]] = 0.5
+    return angles, 2 / n * half[:, None] * np.cos(np.outer(np.arange(n + 1), angles)) * half
 
 
-POINTS, _FINE = _clenshaw_curtis(STEPS)
-RULE = np.stack([_FINE, _FINE], -1)  # (point, (sum, sum - sum of twice the step))
-RULE[::2, 1] -= _clenshaw_curtis(STEPS // 2)[1]
+@cache
+def interpolation(n):
+    """n + 1 of these points, and what 33 of them make of a function there, (n + 1, 33)."""
+    angles = chebyshev(n)[0]
+    return np.cos(angles), np.cos(np.outer(angles, np.arange(33))) @ chebyshev(32)[1]
 
 
-def integrate(integrand, edges, tol, negligible=-np.inf, spent=None):
+def clenshaw_curtis(n, dims):
+    """(n + 1)^dims points, (., dims); what gives, of values along an axis, integral and tail.
+
+    The tail is six times the last four coefficients: more than twice the error of the integral at
+    any kink, jump or square root, and of a smooth function more by far (after Gonnet, 2010).
+    """
+    angles, coefficients = chebyshev(n)
+    k = np.arange(0, n + 1, 2)
+    weights = (2 / (1 - k**2)) @ coefficients[::2]  # the integral of T_k is 2 / (1 - k^2), or 0
+    return grid(np.cos(angles), dims), np.column_stack([weights, 6 * coefficients[-4:].T])
+
+
+RULES = {1: clenshaw_curtis(32, 1), 2: clenshaw_curtis(16, 2)}
+
+
+def integrate(integrand, ends, tol, negligible=-np.inf, spent=None):
     """log integral w dt and the means of some values under w: (log w, values) = integrand(t).
 
-    t (points, 1) -> log w (..., points), values a tuple of such arrays; the first panels lie
-    between the edges -> log mass (...), means (values, ...), and their errors (1 + values, ...),
-    the log mass's first. A panel is halved until its error is small AND nothing can hide between
-    its points. Sums are over log w: a mass of e^-1000 is as good as any, but for one < negligible
+    t (points, dims) -> log w (..., points), values a tuple of such arrays; ends: those of the first
+    panels along each axis -> log mass (...), means (values, ...), and errors (1 + values, ...), the
+    log mass's first. A panel is halved until its error is small AND nothing can hide between its
+    points. Sums are over log w: a mass of e^-1000 is as good as any, but for one < negligible
     errors are relative to e^negligible. spent: points so far, shared by integrals in integrals.
     """
-    if not isinstance(tol, NUMBER) or isinstance(tol, bool) or not 0 < tol < math.inf:
-        raise ValueError(f"tol is {tol!r}; it must be a finite number > 0")
-    spent = Counter() if spent is None else spent
-    todo = np.array([edges[:-1], edges[1:]], float)  # panels: lower and upper ends
-    shortest = 1e-13 * (edges[-1] - edges[0])
-    scale, sums, errors, room = -np.inf, np.zeros(1), np.zeros(1), 1024
+    spent, dims = Counter() if spent is None else spent, len(ends)
+    points, rule = RULES[dims]
+    sides = [grid_of(side) for side in ([e[:-1] for e in ends], [e[1:] for e in ends])]
+    todo = np.array(sides, float)  # lower and upper ends, (2, dims, panels)
+    shortest = 1e-13 * max(e[-1] - e[0] for e in ends)
+    scale, sums, errors, room = -np.inf, np.zeros(1), np.zeros(1), 32
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows ends as an error too large
         while todo.size:
-            (low, high), todo = todo[:, :room], todo[:, room:]
-            log_w, *values = at_points(integrand, low, high)
+            (low, high), todo = todo[..., :room], todo[..., room:]
+            log_w, *values = at_points(integrand, low, high, points)
             top, bottom = log_w.max(-1), log_w.min(-1)
             # all sums are kept relative to e^scale, the highest point so far
             old, scale = scale, np.maximum(scale, top.max(-1))
             sums, errors = sums * np.exp(old - scale), errors * np.exp(old - scale)
-            part, error = panel_sums(log_w, values, scale, high - low)
+            part, tails = panel_sums(log_w, values, scale, high - low, rule)
             # what rounding leaves of a sum, and of an exponent that is large itself
             rounding = (4e-15 + 1e-15 * np.abs(top)) * np.abs(part)
             total = sums[0] + part[0].sum(-1) + np.exp(np.minimum(negligible - scale, 700))
-            unresolved = (error > tol / 64 * total[..., None] + rounding).any(0)
-            unresolved |= may_hide(top, bottom, scale)
-            split = unresolved.any(tuple(range(unresolved.ndim - 1))) & (high - low > shortest)
+            error, small = tails.sum(0), tol / 16 / 4**dims * total[..., None] + rounding
+            unresolved = (error > small).any(0) | may_hide(top, bottom, scale)
+            split = unresolved.any(tuple(range(unresolved.ndim - 1)))
+            split &= (high - low).max(0) > shortest
             sums = sums + part[..., ~split].sum(-1)
             errors = errors + np.maximum(error, rounding)[..., ~split].sum(-1)
-            low, high, middle = low[split], high[split], (low + high)[split] / 2
-            halves = [np.append(low, middle), np.append(middle, high)]
-            todo = np.concatenate([todo, halves], -1)
+            todo = np.concatenate([todo, halves(low, high, tails, small, split)], -1)
             spent["points"] += log_w.size
             if spent["points"] > MOST_POINTS:
                 raise QuadratureError(f"tol={tol:.1e} is out of reach of {MOST_POINTS} points")
-            room = max(1, MOST_NUMBERS // (len(POINTS) * scale.size))
+            room = max(1, MOST_NUMBERS // (len(points) * scale.size))
         mass = np.maximum(sums[0], 1e-300)
         means = sums[1:] / mass
         errors[1:] += np.abs(means) * errors[0]
         return scale + np.log(mass), means, np.where(sums[0] > 0, errors / mass, 1e300)
 
 
-def at_points(integrand, low, high):
+def grid_of(axes):
+    """Product of coordinates that differ by axis, (dims, points)."""
+    return np.stack(np.meshgrid(*axes, indexing="ij")).reshape(len(axes), -1)
+
+
+def at_points(integrand, low, high, points):
     """log w and each of the values at the points of the panels, (..., panel, point)."""
-    points = ((low + high)[:, None] + (high - low)[:, None] * POINTS) / 2
-    log_w, values = integrand(points.reshape(-1, 1))
+    t = ((low + high).T[:, None] + (high - low).T[:, None] * points) / 2  # (panel, point, dims)
+    log_w, values = integrand(t.reshape(-1, len(low)))
     lead = np.broadcast_shapes(log_w.shape, *(v.shape for v in values))[:-1]
-    every = (np.broadcast_to(a, (*lead, points.size)) for a in (log_w, *values))
-    return [a.reshape(*lead, *points.shape) for a in every]
+    every = (np.broadcast_to(a, (*lead, log_w.shape[-1])) for a in (log_w, *values))
+    return [a.reshape(*lead, *t.shape[:2]) for a in every]
 
 
-def panel_sums(log_w, values, scale, length):
-    """Integrals of w and w * value over each panel, and their errors; (1 + values, ..., panel)."""
+def panel_sums(log_w, values, scale, lengths, rule):
+    """Integrals of w and w * value over each panel, (1 + values, ..., panel), tails (dims, ...)."""
     w = np.exp(log_w - scale[..., None, None])
-    sums = np.stack([w @ RULE, *((w * v) @ RULE for v in values)])
-    sums *= length[:, None] / 2
-    return sums[..., 0], np.abs(sums[..., 1])
+    sums, tails = np.stack([w, *(w * v for v in values)]), []
+    sums = sums.reshape(*sums.shape[:-1], *[len(rule)] * len(lengths))
+    for _ in lengths:  # the last axis first
+        both = sums @ rule
+        sums, tails = both[..., 0], [tail @ rule[:, 0] for tail in tails]
+        tails.insert(0, np.abs(both[..., 1:]).sum(-1))
+    volume = (lengths / 2).prod(0)
+    return sums * volume, np.stack(tails) * volume
 
 
 def may_hide(top, bottom, scale):
     """A peak may stand between two points: log w varies by tens of nats, and more would matter."""
     return (top - bottom > 60) & (2 * top - bottom > scale[..., None] - FAR)
+
+
+def halves(low, high, tails, small, split):
+    """The panels to be split, halved along the axis of the largest tail: (2, dims, panels)."""
+    low, high = low[:, split], high[:, split]
+    share = tails[..., split] / np.maximum(small[..., split], 1e-300)
+    largest = share.max(tuple(range(1, tails.ndim - 1)))  # (dims, panels)
+    along = (largest + 1e-9 * (high - low)).argmax(0) == np.arange(len(low))[:, None]
+    middle = (low + high) / 2
+    lower, upper = np.where(along, middle, high), np.where(along, middle, low)
+    return np.concatenate([[low, lower], [upper, high]], -1)
