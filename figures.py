@@ -24,6 +24,7 @@ from distributions import log_prior
 matplotlib.style.use(Path(__file__).with_name("mae.mplstyle"))
 SHADES = ListedColormap(colormaps["viridis"](np.linspace(0, 0.85, 256)))  # no pale end
 ABOVE = {"loc": "outside upper center"}  # a legend
+ARROW = {"arrowstyle": "->", "lw": 0.6}
 INFORMATION = "exact information $I(z, x)$ (nats)"
 
 # ------------------------------------------------------------------------- what figures share
@@ -36,13 +37,11 @@ def blank(height, rows=1, columns=1, **options):
 
 
 def files(figures):
-    """How to write each of {file name: figure}, and the same as PDF: {file name: save(path)}."""
-    save = {}
+    """(file name, save(path)) of each of {file name: figure}, and of the same as PDF."""
     for name, figure in figures.items():
-        save[name] = partial(save_png, figure)
-        pdf = str(Path(name).with_suffix(".pdf"))
-        save[pdf] = partial(figure.savefig, metadata={"CreationDate": None})
-    return save
+        yield name, partial(save_png, figure)
+        undated = {"metadata": {"CreationDate": None}}
+        yield name.replace(".png", ".pdf"), partial(figure.savefig, **undated)
 
 
 def save_png(figure, path):
@@ -52,27 +51,28 @@ def save_png(figure, path):
 
 
 def named(target):
-    return "VAE" if math.isnan(target) else f"$M = {target:.4g}$"
+    return f"$M = {target:.4g}$" if target >= 0 else "VAE"
 
 
-def first_seed(fit, rows, name):
-    """The models of the first seed, each with its row."""
-    own = [row for row in rows if row["group"] == name]
-    return [(fit[k], own[k]) for k in np.flatnonzero(fit.seeds == fit.seeds[0])]
+def first_seed(fits, rows):
+    """(group, model, its row) for all models of the first seed."""
+    for name, fit in fits.items():
+        own = [row for row in rows if row["group"] == name]
+        yield from ((name, fit[k], own[k]) for k in np.flatnonzero(fit.seeds == fit.seeds[0]))
 
 
-def row_per_model(fits, rows, known):
-    """A figure, its axes and the models in them: a labelled row per model of the first seed."""
-    ((name, fit),) = fits.items()
-    models = first_seed(fit, rows, name)
-    figure, axes = blank(0.8 + 0.5 * len(models), len(models), sharex=True)
-    for axis, (model, row) in zip(axes[:, 0], models):
-        text = f"{named(model.targets)}\n$I = {row['information']:.3f}$ nats"
+def row_per_model(fits, rows, known, height=0.5):
+    """A figure, and (axis, model) in it: a labelled row per model of the first seed."""
+    shown = [*first_seed(fits, rows)]
+    figure, axes = blank(0.8 + height * len(shown), len(shown), sharex=True)
+    for axis, (name, model, row) in zip(axes[:, 0], shown):
+        text = f"{name}, " * (len(fits) > 1) + named(model.targets)
+        text += f"\n$I = {(row['information_low'] + row['information_high']) / 2:.3f}$ nats"
         if not row["reached"]:
             beyond = model.targets > known[name].ceiling
             text += "\nout of reach" if beyond else "\nnot reached"
         axis.set_ylabel(text, rotation=0, ha="right", va="center", fontsize=7)
-    return figure, axes[:, 0], [model for model, _ in models]
+    return figure, [(axis, model) for axis, (_, model, _) in zip(axes[:, 0], shown)]
 
 
 def note(axis, text, at, offset, **style):
@@ -81,21 +81,19 @@ def note(axis, text, at, offset, **style):
 
 
 def names_beside(axis, points, line):
-    """Every name right of the axes, level with its point (x, y), or with room between them.
+    """{name: point}: each right of the axes, level with its point or as near as there is room.
 
     line: the height of a line of text in parts of the axes.
     """
     axis.autoscale_view()
-    at = (axis.transScale + axis.transLimits).transform([*points.values()])  # in parts of the axes
-    order = at[:, 1].argsort()
-    room = line * np.arange(len(order))
-    free = np.clip(at[order, 1] - room, 0, max(1 - room[-1], 0))
+    at = (axis.transScale + axis.transLimits).transform(np.reshape([*points.values()], (-1, 2)))
+    order, room = at[:, 1].argsort(), line * np.arange(len(at))
+    free = np.clip(at[order, 1] - room, 0, max(1 - line * (len(at) - 1), 0))
     levels = (np.maximum.accumulate(free) + np.minimum.accumulate(free[::-1])[::-1]) / 2 + room
     lead = {"arrowstyle": "-", "lw": 0.4, "color": "0.7", "relpos": (0, 0.5), "shrinkB": 2}
-    names = [*points]
-    for i, level in zip(order, levels):
-        axis.annotate(names[i], points[names[i]], (1.05, level), textcoords="axes fraction", zorder=1,
-                      va="center", fontsize=7, arrowprops=lead, annotation_clip=False)  # fmt: skip
+    for (name, point), level in zip([[*points.items()][i] for i in order], levels):
+        axis.annotate(name, point, (1.05, level), textcoords="axes fraction", va="center", zorder=1,
+                      fontsize=7, arrowprops=lead, annotation_clip=False)  # fmt: skip
 
 
 # ------------------------------------------------------------------- data of one feature
@@ -126,14 +124,14 @@ def split_normal(fits, rows, known):
     (problem,) = known.values()
     x = np.linspace(*1.5 * problem.rows[[0, -1], 0], 721)
     truth = problem.truth(x[:, None])
-    figure, axes, models = row_per_model(fits, rows, known)
-    for axis, model in zip(axes, models):
+    figure, pairs = row_per_model(fits, rows, known)
+    for axis, model in pairs:
         lines, top = mixture(axis, model, x, truth)
         axis.set(xlim=(x[0], x[-1]), ylim=(0, 1.08 * top), yticks=[0, round(truth.max(), 1)])
-    axes[-1].set_xlabel("$x$ (ticks: the same height in every row)")
+    axis.set_xlabel("$x$ (ticks: the same height in every row)")
     names = ["$p(x|z)\\,p(z)\\,dz$", "all $z$: $p(x)$", "truth"]
-    figure.legend([lines, *axes[-1].lines], names, ncols=3, **ABOVE)
-    figure.colorbar(lines, ax=axes, label="$z$", aspect=60, pad=0.02)
+    figure.legend([lines, *axis.lines], names, ncols=3, **ABOVE)
+    figure.colorbar(lines, ax=figure.axes, label="$z$", aspect=60, pad=0.02)
     return {"figure.png": figure} | within(fits, rows, known)
 
 
@@ -141,8 +139,8 @@ def categorical(fits, rows, known):
     """Each row: p(x|z) as functions of z, shaded and numbered by place along z."""
     z = np.linspace(-3.2, 3.2, 641)
     prior = np.exp(log_prior(z[:, None]))
-    figure, axes, models = row_per_model(fits, rows, known)
-    for axis, model in zip(axes, models):
+    figure, pairs = row_per_model(fits, rows, known)
+    for axis, model in pairs:
         probs = model.decoder(z[:, None]).probs.T  # (x, z)
         means = (probs * prior) @ z / (probs @ prior)
         axis.fill_between(z, prior, color="0.9", lw=0)
@@ -153,7 +151,7 @@ def categorical(fits, rows, known):
                 note(axis, str(k), (means[k], probs[k, at]), (0, 1), ha="center", color=color)
         axis.set(xlim=(z[0], z[-1]), ylim=(-0.03, 1.3), yticks=[0, 1])
         axis.spines.left.set_bounds(0, 1)
-    axes[-1].set_xlabel("$z$")
+    axis.set_xlabel("$z$")
     figure.suptitle("$p(x|z)$ for each of the $x$, with its number; shaded: $p(z)$", fontsize=8)
     return {"figure.png": figure} | within(fits, rows, known)
 
@@ -164,31 +162,28 @@ def within(fits, rows, known):
 
 
 def history(fits):
-    """Training: estimate of I, ELBO and multiplier, means of 25 steps and over seeds; all seeds."""
+    """While training, by target: means of 25 steps and over seeds, and the range of the seeds."""
     (fit,) = fits.values()
     middle = (fit.history["lower"] + fit.history["upper"]) / 2
     shown = {"estimate of $I$ (nats)": middle, "ELBO (nats)": fit.history["elbo"]}
     if fit.history["multiplier"].any():
         shown["multiplier $\\lambda$"] = fit.history["multiplier"]
     steps = middle.shape[1]
-    blocks = np.array_split(np.arange(steps), max(steps // 25, 1))
+    means = lambda a: np.array([a.mean(-1) for a in np.array_split(a, max(steps // 25, 1), -1)])
+    targets, which = np.unique(np.nan_to_num(fit.targets, nan=-1), return_inverse=True)
     figure, axes = blank(0.5 + 1.4 * len(shown), len(shown), sharex=True)
-    targets = [*dict.fromkeys(map(problems.label, fit.targets))]
     for axis, (text, values) in zip(axes[:, 0], shown.items()):
         axis.axvspan(0, mae.RAMP * steps, color="0.93", lw=0)
-        ends = {}
-        for i, target in enumerate(targets):
-            own = [k for k in range(len(fit)) if problems.label(fit.targets[k]) == target]
-            if not values[own].any():  # it has no multiplier
-                continue
-            means = np.array([values[own][:, block].mean(1) for block in blocks])  # (block, seed)
-            x, color = [block.mean() for block in blocks], SHADES(i / max(len(targets) - 1, 1))
-            axis.fill_between(x, means.min(1), means.max(1), color=color, alpha=0.3, lw=0)
-            axis.plot(x, means.mean(1), color=color)
-            ends[named(fit.targets[own[0]])] = x[-1], means[-1].mean()
         axis.set(ylabel=text, xlim=(0, steps))
-        whole = [*ends] if axis is axes[0, 0] else [*ends][-1:]  # elsewhere they run together
-        names_beside(axis, {name: ends[name] for name in whole}, 0.11)
+        x, y, ends = means(np.arange(steps) + 0.5), means(values), {}  # y: (block, model)
+        for i, color in enumerate(SHADES(np.linspace(0, 1, len(targets)))):
+            own = y[:, which == i]
+            if own.any():  # the method has a multiplier
+                axis.fill_between(x, own.min(1), own.max(1), color=color, alpha=0.3, lw=0)
+                axis.plot(x, own.mean(1), color=color)
+                ends[named(targets[i])] = x[-1], own[-1].mean()
+        shown_names = [*ends] if axis is axes[0, 0] else [*ends][-1:]  # below they run together
+        names_beside(axis, {name: ends[name] for name in shown_names}, 0.11)
     axes[0, 0].text(0.02, 0.9, "target rises", transform=axes[0, 0].transAxes, fontsize=7)
     axes[-1, 0].set_xlabel("training step")
     return figure
@@ -196,20 +191,18 @@ def history(fits):
 
 def posteriors(fits, rows, known):
     """Exact p(z|x) of three x against q and r, for the models of lowest and highest M."""
-    chosen = {}
+    shown = []
     for name, fit in fits.items():
-        models = first_seed(fit, rows, name)
-        models = [pair for pair in models if not math.isnan(pair[0].targets)] or models
-        models.sort(key=lambda pair: pair[0].targets)
-        chosen[name] = models[:1] + models[1:][-1:]
-    pairs = [(name, *pair) for name, models in chosen.items() for pair in models]
-    figure, axes = blank(0.6 + 1.1 * len(pairs), len(pairs), sharex=True)
-    for axis, (name, model, row) in zip(axes[:, 0], pairs):
+        every = [*first_seed({name: fit}, rows)]
+        asked = [each for each in every if each[1].targets >= 0] or every[:1]
+        asked.sort(key=lambda each: each[1].targets)
+        shown += asked[:1] + asked[1:][-1:]
+    figure, axes = blank(0.6 + 1.1 * len(shown), len(shown), sharex=True)
+    for axis, (name, model, row) in zip(axes[:, 0], shown):
         lines = posterior(axis, model, known[name].rows)
-        text = f"{named(model.targets)}: $I = {row['information']:.3f}$"
-        text = f"{name.partition(',')[0]}, {text}" if len(fits) > 1 else text
-        axis.set_title(f"{text}, bound {row['infomax_bound']:.3f} nats")
-        axis.set(xlim=(-3, 3), ylabel="density")
+        text = f"{name.partition(',')[0]}, " * (len(fits) > 1) + named(model.targets)
+        text += f": $I = {row['information']:.3f}$, bound {row['infomax_bound']:.3f} nats"
+        axis.set(xlim=(-3, 3), ylabel="density", title=text)
     axes[-1, 0].set_xlabel("$z$")
     figure.legend(lines, ["exact $p(z|x)$, three $x$", "$q(z|x)$", "$r(z|x)$"], ncols=3, **ABOVE)
     return figure
@@ -222,14 +215,15 @@ def posterior(axis, model, x):
     q, r = model.encoder(x), model.auxiliary(x)
     near = [p.mean + np.exp(p.log_var / 2) * np.linspace(-6, 6, 201) for p in (q, r)]
     z = np.unique(np.append(np.linspace(-3.5, 3.5, 701), near))
-    log_prob = lambda p, i: mae.Gaussian(p.mean[[i]], p.log_var[[i]]).log_prob(z[:, None])
-    log_px = mae.exact_log_likelihood(model.decoder, x)
-    for i in range(len(x)):
-        log_joint = model.decoder(z[:, None]).log_prob(x[[i]]) + log_prior(z[:, None])
-        exact = np.exp(log_joint - log_px[i])
-        area = axis.fill_between(z, exact, color=SHADES(i / 2), alpha=0.5, lw=0)
-        (dashed,) = axis.plot(z, np.exp(log_prob(q, i)), "k--")
-        (dotted,) = axis.plot(z, np.exp(log_prob(r, i)), "k:")
+    z = z[:, None, None]
+    log_joint = model.decoder(z).log_prob(x) + log_prior(z)  # (z, x)
+    exact = np.exp(log_joint - mae.exact_log_likelihood(model.decoder, x))
+    for density, shade in zip(exact.T, SHADES([0.0, 0.5, 1.0])):
+        area = axis.fill_between(z[:, 0, 0], density, color=shade, alpha=0.5, lw=0)
+    dashed, dotted = (
+        axis.plot(z[:, 0, 0], np.exp(p.log_prob(z)), f"k{kind}")[0]
+        for p, kind in ((q, "--"), (r, ":"))
+    )
     return area, dashed, dotted
 
 
@@ -239,23 +233,21 @@ def likelihood(fits, rows, known):
     grid, peak = np.linspace(0, 2.1, 201), -math.log(problems.STD)
     curve = problems.restricted_curve(grid)
     axis.plot(grid, curve, ":k")
-    axis.annotate(f"$-\\ln s = {peak:.3f}$", (peak, curve.max() - 0.03), (peak, -1.75), ha="center",
-                  fontsize=7, arrowprops={"arrowstyle": "->", "lw": 0.6})  # fmt: skip
+    at = peak, curve.max() - 0.03
+    note(axis, f"$-\\ln s = {peak:.3f}$", at, (0, -45), ha="center", arrowprops=ARROW)
     ends = {"linear mean,\nclosed form": (grid[-1], curve[-1])}
     point = lambda row: (row["information"], row["log_likelihood"])
     for name, line, color in (("expressive", "--", "#0072B2"), ("restricted", "-", "#D55E00")):
-        own = [row for row in rows if row["group"] == name and math.isfinite(sum(point(row)))]
-        own.sort(key=lambda row: row["log_likelihood"])
-        best = {row["target"]: point(row) for row in own if row["method"] == "lagrangian"}
+        own = sorted((row for row in rows if row["group"] == name), key=lambda row: point(row)[1])
+        best = {row["target"]: point(row) for row in own if row["method"] != "vae"}
         vae = [point(row) for row in own if row["method"] == "vae"]
-        kinds = {".": map(point, own), line: sorted(best.values()), "*": vae}
-        for kind, points in kinds.items():
-            style = {"ms": 8, "mec": "k", "mew": 0.4, "zorder": 3} if kind == "*" else {}
-            axis.plot(*np.reshape([*points], (-1, 2)).T, kind, color=color, **style)
+        xy = lambda points: np.reshape([*points], (-1, 2)).T
+        axis.plot(*xy(map(point, own)), ".", color=color)
+        axis.plot(*xy(sorted(best.values())), line, color=color)
+        axis.plot(*xy(vae), "*", color=color, ms=8, mec="k", mew=0.4, zorder=3)
         for at in vae[-1:]:
             note(axis, "VAE", at, (0, 5), ha="center")
-        for row in own[:1]:
-            ends[f"{name}\ndecoder"] = max(map(point, own))
+        ends[f"{name}\ndecoder"] = max(map(point, own))
     names_beside(axis, ends, 0.16)
     axis.set(xlabel=INFORMATION, ylabel="log-likelihood (nats)")
     return {"figure.png": figure}
@@ -267,17 +259,17 @@ NAMES = {"vae": "VAE", "lagrangian": "MAE", "anneal": "KL annealed", "beta": "be
 
 
 def human(row):
-    """A method's name for readers; one that is not known here keeps its own."""
+    """A method's name for readers, with its target; one that is not known here keeps its own."""
     head, _, value = row["method"].partition(":")
-    return f"{NAMES.get(head, head)} {value}".strip()
+    target = f", {named(row['target'])}" if row["target"] >= 0 else ""
+    return f"{NAMES.get(head, head)} {value}".strip() + target
 
 
 def marks(axis, rows, name, x, y, line):
     """Every model: black dots the MAE, grey all else, each kind of its own shape; names beside."""
     points, shapes = {}, itertools.cycle("s^vD<>Ppd*hX")
     for row in rows:
-        if math.isfinite(row[x] + row[y]):
-            points.setdefault(name(row), []).append((row[x], row[y]))
+        points.setdefault(name(row), []).append((row[x], row[y]))
     for kind, own in points.items():
         shape, color = ("o", "k") if kind.startswith("MAE") else (next(shapes), "0.55")
         axis.plot(*np.transpose(own), shape, color=color, mec="w", mew=0.3)
@@ -288,7 +280,7 @@ def marks(axis, rows, name, x, y, line):
 
 def sequences(fits, rows, known):
     """Information against KL for every model, a line for the MAE; what a code means for one."""
-    own = lambda row: human(row) + ", by $M$" * (row["method"] == "lagrangian")
+    own = lambda row: human(row | {"target": math.nan}) + ", by $M$" * (row["target"] >= 0)
     name = lambda row: own(row) if row["group"] == "causal" else f"VAE, {row['group']}"
     figure, ((axis,),) = blank(2.8)
     marks(axis, rows, name, "information", "below_optimum", 0.07)
@@ -298,8 +290,8 @@ def sequences(fits, rows, known):
         line[target] = own("information").mean(), own("below_optimum").mean()
         note(axis, f"{target:g}", line[target], (-2, 4), ha="center")
     axis.plot(*np.reshape([*line.values()], (-1, 2)).T, "k-")
-    axis.annotate("better", (0.15, 0.75), (0.15, 0.98), "axes fraction", ha="center", va="top",
-                  fontsize=7, arrowprops={"arrowstyle": "->", "lw": 0.6})  # fmt: skip
+    style = {"xycoords": "axes fraction", "ha": "center", "arrowprops": ARROW}
+    note(axis, "better", (0.15, 0.75), (0, 35), **style)
     axis.set(xlabel=INFORMATION, ylabel="KL(true $p(x)$ || model) (nats)")
     wanted, fit = problems.I_PROTOTYPE, fits["causal"]
     nearest = np.argmax(np.where(fit.targets <= wanted, fit.targets, -1))  # from below
@@ -332,14 +324,12 @@ def strings(model):
 
 def methods(fits, rows, known):
     """ELBO lost, of the best that there is, against rate: what each method pays for what."""
-    target = lambda row: "" if math.isnan(row["target"]) else f", {named(row['target'])}"
-    name = lambda row: human(row) + target(row)
-    least, height = 1e-4, 0.12 * len({*map(name, rows)})
+    least, height = 1e-4, 0.12 * len({*map(human, rows)})
     figure, axes = blank(0.3 + len(fits) * (height + 0.7), len(fits))
     for axis, group in zip(axes[:, 0], fits):
         lost = lambda row: {"lost": max(known[group].optimum - row["elbo"], least)}
         own = [row | lost(row) for row in rows if row["group"] == group]
-        marks(axis, own, name, "rate", "lost", 0.115 / height)
+        marks(axis, own, human, "rate", "lost", 0.115 / height)
         axis.yaxis.set_major_formatter(lambda y, _: f"{y:g}" if y > least else f"≤ {least:g}")
         axis.set(title=group, ylabel="ELBO lost (nats)")
     axes[-1, 0].set_xlabel("rate, KL[$q(z|x)$ || $p(z)$] (nats)")
@@ -351,8 +341,7 @@ def methods(fits, rows, known):
 
 def faces(fits, rows, known):
     """Decoded faces over a grid of codes; the codes of the data, shaded by each factor."""
-    ((name, fit),) = fits.items()
-    models = [model for model, _ in first_seed(fit, rows, name)]
+    models = [model for _, model, _ in first_seed(fits, rows)]
     truth = problems.factors(np.random.default_rng(0), 400)
     codes = np.array([model.encoder(problems.draw_faces(truth)).mean for model in models])
     most = 1.05 * np.abs(codes).max()
@@ -362,32 +351,28 @@ def faces(fits, rows, known):
         drawn = model.decoder(z).mean.reshape(7, 7, problems.SIDE, problems.SIDE)
         row[0].imshow(np.block([list(line) for line in drawn]), vmin=-1, vmax=1,
                       extent=(-2.1, 2.1, -2.1, 2.1))  # fmt: skip
-        row[0].set_ylabel(f"{named(model.targets)}\ncode $z_2$")
         for axis, factor in zip(row[1:], truth.T):
             axis.scatter(*code.T, s=3, linewidths=0, c=factor, cmap=SHADES)
             axis.set(aspect="equal", anchor="N", xlim=(-most, most), ylim=(-most, most))
         for axis in row:
-            axis.set(xticks=[-2, 0, 2], yticks=[-2, 0, 2])
-            axis.tick_params(labelbottom=axis in axes[-1], labelleft=axis is row[0])
+            text = f"{named(model.targets)}\ncode $z_2$"
+            axis.set(xlabel="code $z_1$", ylabel=text, xticks=[-2, 0, 2], yticks=[-2, 0, 2])
+            axis.label_outer()
     titles = "decoded faces", "codes: angle\n(dark is right)", "codes: emotion\n(dark is sad)"
-    for above, below, title in zip(axes[0], axes[-1], titles):
-        above.set_title(title, fontsize=7)
-        below.set_xlabel("code $z_1$")
+    for axis, title in zip(axes[0], titles):
+        axis.set_title(title, fontsize=7)
     return {"figure.png": figure}
 
 
 def digits(fits, rows, known):
-    """Digits decoded from twelve codes of the prior, for every model."""
-    models = [(name, m) for name, fit in fits.items() for m, _ in first_seed(fit, rows, name)]
-    figure, axes = blank(0.1 + 0.3 * len(models), len(models))
-    for axis, (name, model) in zip(axes[:, 0], models):
-        z = np.random.default_rng(0).standard_normal((12, model.latent))
-        drawn = model.decoder(z).mean.reshape(12, problems.PIXELS, problems.PIXELS)
+    """Digits decoded from ten codes of the prior, for every model."""
+    figure, pairs = row_per_model(fits, rows, known, 0.35)
+    for axis, model in pairs:
+        z = np.random.default_rng(0).standard_normal((10, model.latent))
+        drawn = model.decoder(z).mean.reshape(10, problems.PIXELS, problems.PIXELS)
         axis.imshow(np.block([list(drawn)]), vmin=-1, vmax=1)
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
-        text = f"{name}\n{named(model.targets)}"
-        axis.set_ylabel(text, rotation=0, ha="right", va="center", fontsize=7)
     return {"figure.png": figure}
 
 
@@ -395,8 +380,6 @@ def digits(fits, rows, known):
 
 
 DOT = {"fmt": "o", "color": "k", "ms": 3.5, "mew": 0.7, "elinewidth": 0.7}
-WAYS = {"bound alone": {"mfc": "w"}, "both sides": {}}  # of training, and their dots
-OFF = [-5, -0.5, -0.05, 0, 0.05, 0.5, 5]  # nats, on an axis that is linear near 0
 
 
 def had(rows):
@@ -408,49 +391,39 @@ def had(rows):
 
 def information(fits, rows, known):
     """I - M, by the bound alone and from both sides: a line for each kind of data and each M."""
-    kind = lambda row: (row["group"].partition(",")[0], row["target"])
+    kind = lambda row: (row["group"].partition(",")[0], problems.label(row["target"]))
     lines = [*dict.fromkeys(map(kind, rows))]
     figure, ((axis,),) = blank(0.8 + 0.13 * len(lines))
     axis.axvspan(-problems.REACHED, problems.REACHED, color="0.88", lw=0)
-    for way, style in WAYS.items():
+    for way, style in (("bound alone", {"mfc": "w"}), ("both sides", {})):
         own = [row for row in rows if row["group"].endswith(way)]
         target, middle, half = had(own)
         places = [lines.index(kind(row)) for row in own]
         axis.errorbar(middle - target, places, xerr=half, label=way, **DOT | style)
     axis.set_xscale("symlog", linthresh=0.05)
-    ends = axis.get_xlim()
-    axis.set_xticks(OFF, map("{:g}".format, OFF))
+    ends, ticks = axis.get_xlim(), [-5, -0.5, -0.05, 0, 0.05, 0.5, 5]
+    axis.set_xticks(ticks, map("{:g}".format, ticks))
     first = dict(reversed(lines))  # target of each name
-    texts = [f"{name}  $M = {m:g}$" if m == first[name] else f"${m:g}$" for name, m in lines]
+    texts = [f"{name}  $M = {m}$" if m == first[name] else m for name, m in lines]
     axis.set_yticks(range(len(lines)), texts)
     axis.set(xlim=ends, ylim=(len(lines) - 0.5, -0.5), xlabel="$I(z, x) - M$ (nats); grey: reached")
     figure.legend(ncols=2, title="trained by", **ABOVE)
-    shown = [
-        name
-        for name in fits
-        if name in ("two clusters, bound alone", "ten categories, bound alone")
-    ]
+    shown = "two clusters, bound alone", "ten categories, bound alone"
     drawn = posteriors({name: fits[name] for name in shown}, rows, known)
     return {"figure.png": figure, "posteriors.png": drawn}
 
 
 def summary(rows):
-    """I against M, and how far from it, for all models of the MAE of all experiments."""
-    figure, ((above,), (below,)) = blank(4, 2, height_ratios=[3, 2], sharex=True)
-    below.axhspan(-problems.REACHED, problems.REACHED, color="0.88", lw=0)
-    asked = [row for row in rows if row["method"] == "lagrangian"]
-    for way, style in WAYS.items():
-        own = [row for row in asked if row["group"].endswith("alone") == (way == "bound alone")]
-        target, middle, half = had(own)
-        above.errorbar(target, middle, half, label=f"{way}: {len(own)} models", **DOT | style)
-        below.errorbar(target, middle - target, half, **DOT | style)
-    above.axline((0, 0), slope=1, color="0.7", zorder=0)
-    above.set(ylabel="had: $I(z, x)$ (nats)")
-    below.set_yscale("symlog", linthresh=0.05)
-    ends = below.get_ylim()
-    below.set_yticks(OFF, map("{:g}".format, OFF))
-    below.set(ylim=ends, xlabel="asked for: $M$ (nats)", ylabel="$I - M$; grey: reached")
-    figure.legend(ncols=2, title="trained by", **ABOVE)
+    """I against M for every model of the MAE of every experiment."""
+    figure, ((axis,),) = blank(2.9)
+    axis.axline((0, 0), slope=1, color="0.7", zorder=0)
+    for alone, text, style in ((True, "the bound alone", {"mfc": "w"}), (False, "all others", {})):
+        own = [row for row in rows if row["method"] == "lagrangian"]
+        own = [row for row in own if row["group"].endswith("bound alone") == alone]
+        reached = f"{text}: {sum(row['reached'] for row in own)} of {len(own)} reached"
+        axis.errorbar(*had(own), label=reached, **DOT | style)
+    axis.set(xlabel="asked for: $M$ (nats)", ylabel="had: $I(z, x)$ (nats)")
+    figure.legend(title="trained by", **ABOVE)
     return figure
 
 
@@ -463,12 +436,10 @@ def scaling(rows):
             x, what = x + 1, "r_samples + 1"
         axis.loglog(x, y, "ok-", label="measured")
         axis.loglog(x, y[-1] * x / x[-1], "--", color="0.5", label="in proportion")
-        axis.set_xlabel(what)
-        axis.set_xticks(x, [f"{value:g}" for value in x])
         axis.minorticks_off()
+        axis.set_xticks(x, map("{:g}".format, x))
         axis.yaxis.set_major_formatter("{x:g}")
-    for axis in axes[:, 0]:
-        axis.set_ylabel("seconds")
+        axis.set(xlabel=what, ylabel="seconds")
     figure.legend(*axis.get_legend_handles_labels(), ncols=2, **ABOVE)
     return figure
 
