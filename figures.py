@@ -12,8 +12,6 @@ from pathlib import Path
 import matplotlib.style
 import numpy as np
 from matplotlib import colormaps
-from matplotlib.collections import LineCollection
-from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from PIL import Image  # which matplotlib brings with it
 
@@ -22,7 +20,7 @@ import problems
 from distributions import log_prior
 
 matplotlib.style.use(Path(__file__).with_name("mae.mplstyle"))
-SHADES = ListedColormap(colormaps["viridis"](np.linspace(0, 0.85, 256)))  # no pale end
+SHADES = lambda share: colormaps["viridis"](0.85 * np.asarray(share))  # dark to light, not pale
 ABOVE = {"loc": "outside upper center"}  # a legend
 ARROW = {"arrowstyle": "->", "lw": 0.6}
 INFORMATION = "exact information $I(z, x)$ (nats)"
@@ -102,21 +100,26 @@ def names_beside(axis, points, line):
 def mixture(axis, model, x, truth):
     """p(x|z) p(z) dz for a grid of z, dark to light as x rises; their sum p(x) and the truth.
 
-    No p(x|z) is drawn narrower than the grid of x. -> the curves, the height of the highest
+    No p(x|z) is drawn narrower than the grid of x. -> the height of the highest curve
     """
     z, dz = np.linspace(-2.8, 2.8, 15), 0.4
     p = model.decoder(z[:, None])
     width = np.maximum(p.log_var, 2 * math.log(x[1] - x[0]))
     density = mae.Gaussian(p.mean[:, None], width[:, None]).log_prob(x[:, None])  # (z, x)
     pieces = np.exp(density + log_prior(z[:, None])[:, None]) * dz
-    lines = LineCollection([np.column_stack([x, piece]) for piece in pieces], lw=0.8)
-    lines.set(array=z if z @ p.mean[:, 0] >= 0 else -z, cmap=SHADES)
     px = np.exp(mae.exact_log_likelihood(model.decoder, x[::3, None]))
     axis.fill_between(x[::3], px, color="0.9", lw=0)
-    axis.add_collection(lines)
-    axis.plot(x[::3], px, "k", lw=0.8)
-    axis.plot(x, truth, "--", color="#E69F00", lw=0.8)
-    return lines, max(truth.max(), pieces.max())
+    for piece, share in zip(pieces[:: 1 if z @ p.mean[:, 0] > 0 else -1], np.linspace(0, 1, 15)):
+        (curve,) = axis.plot(
+            x,
+            piece,
+            color=SHADES(share),
+            lw=0.8,
+            label="$p(x|z)\\,p(z)\\,dz$, by $z$" if share == 0.5 else None,
+        )
+    axis.plot(x[::3], px, "k", lw=0.8, label="all $z$: $p(x)$")
+    axis.plot(x, truth, "--", color="#E69F00", lw=0.8, label="truth")
+    return max(truth.max(), pieces.max())
 
 
 def split_normal(fits, rows, known):
@@ -126,13 +129,11 @@ def split_normal(fits, rows, known):
     truth = problem.truth(x[:, None])
     figure, pairs = row_per_model(fits, rows, known)
     for axis, model in pairs:
-        lines, top = mixture(axis, model, x, truth)
+        top = mixture(axis, model, x, truth)
         axis.set(xlim=(x[0], x[-1]), ylim=(0, 1.08 * top), yticks=[0, round(truth.max(), 1)])
     axis.set_xlabel("$x$ (ticks: the same height in every row)")
-    names = ["$p(x|z)\\,p(z)\\,dz$", "all $z$: $p(x)$", "truth"]
-    figure.legend([lines, *axis.lines], names, ncols=3, **ABOVE)
-    figure.colorbar(lines, ax=figure.axes, label="$z$", aspect=60, pad=0.02)
-    return {"figure.png": figure} | within(fits, rows, known)
+    figure.legend(*axis.get_legend_handles_labels(), ncols=3, **ABOVE)
+    return {"figure.png": figure, "history.png": history(fits)}
 
 
 def categorical(fits, rows, known):
@@ -153,12 +154,7 @@ def categorical(fits, rows, known):
         axis.spines.left.set_bounds(0, 1)
     axis.set_xlabel("$z$")
     figure.suptitle("$p(x|z)$ for each of the $x$, with its number; shaded: $p(z)$", fontsize=8)
-    return {"figure.png": figure} | within(fits, rows, known)
-
-
-def within(fits, rows, known):
-    """The figures of training and of posteriors."""
-    return {"history.png": history(fits), "posteriors.png": posteriors(fits, rows, known)}
+    return {"figure.png": figure, "history.png": history(fits)}
 
 
 def history(fits):
@@ -187,44 +183,6 @@ def history(fits):
     axes[0, 0].text(0.02, 0.9, "target rises", transform=axes[0, 0].transAxes, fontsize=7)
     axes[-1, 0].set_xlabel("training step")
     return figure
-
-
-def posteriors(fits, rows, known):
-    """Exact p(z|x) of three x against q and r, for the models of lowest and highest M."""
-    shown = []
-    for name, fit in fits.items():
-        every = [*first_seed({name: fit}, rows)]
-        asked = [each for each in every if each[1].targets >= 0] or every[:1]
-        asked.sort(key=lambda each: each[1].targets)
-        shown += asked[:1] + asked[1:][-1:]
-    figure, axes = blank(0.6 + 1.1 * len(shown), len(shown), sharex=True)
-    for axis, (name, model, row) in zip(axes[:, 0], shown):
-        lines = posterior(axis, model, known[name].rows)
-        text = f"{name.partition(',')[0]}, " * (len(fits) > 1) + named(model.targets)
-        text += f": $I = {row['information']:.3f}$, bound {row['infomax_bound']:.3f} nats"
-        axis.set(xlim=(-3, 3), ylabel="density", title=text)
-    axes[-1, 0].set_xlabel("$z$")
-    figure.legend(lines, ["exact $p(z|x)$, three $x$", "$q(z|x)$", "$r(z|x)$"], ncols=3, **ABOVE)
-    return figure
-
-
-def posterior(axis, model, x):
-    """Densities of z given the x a tenth, a half and nine tenths along the code -> one of each."""
-    place = model.encoder(x).mean[:, 0].argsort()
-    x = x[place[[len(x) // 10, len(x) // 2, -1 - len(x) // 10]]]
-    q, r = model.encoder(x), model.auxiliary(x)
-    near = [p.mean + np.exp(p.log_var / 2) * np.linspace(-6, 6, 201) for p in (q, r)]
-    z = np.unique(np.append(np.linspace(-3.5, 3.5, 701), near))
-    z = z[:, None, None]
-    log_joint = model.decoder(z).log_prob(x) + log_prior(z)  # (z, x)
-    exact = np.exp(log_joint - mae.exact_log_likelihood(model.decoder, x))
-    for density, shade in zip(exact.T, SHADES([0.0, 0.5, 1.0])):
-        area = axis.fill_between(z[:, 0, 0], density, color=shade, alpha=0.5, lw=0)
-    dashed, dotted = (
-        axis.plot(z[:, 0, 0], np.exp(p.log_prob(z)), f"k{kind}")[0]
-        for p, kind in ((q, "--"), (r, ":"))
-    )
-    return area, dashed, dotted
 
 
 def likelihood(fits, rows, known):
@@ -301,22 +259,18 @@ def sequences(fits, rows, known):
 def strings(model):
     """Along the code: the most probable string, p(bit = 1 | z) and p(prototype | z)."""
     figure, ((above,), (below,)) = blank(3.2, 2, sharex=True, height_ratios=[2, 3])
-    written = lambda string: "".join(map(str, string))
     z = np.linspace(-2.4, 2.4, 25)
     probs = model.decoder(z[:, None]).probs  # (z, strings)
     above.imshow((probs @ problems.STRINGS).T, aspect="auto", vmin=0, vmax=1,
                  extent=(-2.5, 2.5, 6.5, 0.5))  # fmt: skip
-    above.set(ylabel="bit", yticks=range(1, 7))
-    figure.suptitle("the most probable string; p(bit = 1 | z), black is 1", fontsize=8)
-    for at, likely in zip(z[::2], problems.STRINGS[probs.argmax(-1)[::2]]):
-        style = {"rotation": 90, "ha": "center", "va": "bottom", "family": "monospace"}
-        note(above, written(likely), (at, 0.5), (0, 2), **style)
+    above.set(ylabel="bit", yticks=range(1, 7), title="p(bit = 1 | z), black is 1")
     posterior = probs @ (problems.GIVEN_PROTOTYPE / problems.GIVEN_PROTOTYPE.sum(0)).T
     means = z @ posterior / posterior.sum(0)
     for k, color in zip(means.argsort(), SHADES(np.linspace(0, 1, 4))):
         below.plot(z, posterior[:, k], color=color)
         at = means[k], np.interp(means[k], z, posterior[:, k])
-        note(below, written(problems.PROTOTYPES[k]), at, (0, 3), ha="center", color=color)
+        text = "".join(map(str, problems.PROTOTYPES[k]))
+        note(below, text, at, (0, 3), ha="center", color=color)
     below.set(xlabel=f"code $z$ ({named(model.targets)})", ylabel="p(prototype | z)",
               ylim=(0, 1.15), xlim=(-2.5, 2.5))  # fmt: skip
     return figure
@@ -352,7 +306,7 @@ def faces(fits, rows, known):
         row[0].imshow(np.block([list(line) for line in drawn]), vmin=-1, vmax=1,
                       extent=(-2.1, 2.1, -2.1, 2.1))  # fmt: skip
         for axis, factor in zip(row[1:], truth.T):
-            axis.scatter(*code.T, s=3, linewidths=0, c=factor, cmap=SHADES)
+            axis.scatter(*code.T, s=3, linewidths=0, c=SHADES(factor / 2 + 0.5))
             axis.set(aspect="equal", anchor="N", xlim=(-most, most), ylim=(-most, most))
         for axis in row:
             text = f"{named(model.targets)}\ncode $z_2$"
@@ -389,6 +343,42 @@ def had(rows):
     return target, (low + high) / 2, (high - low) / 2
 
 
+def posteriors(fits, rows, known):
+    """Exact p(z|x) of three x against q and r, for the first and the last model of each group."""
+    shown = []
+    for name in "two clusters, bound alone", "ten categories, bound alone":
+        models = [*first_seed({name: fits[name]}, rows)]
+        shown += models[:1] + models[1:][-1:]
+    figure, axes = blank(0.6 + 1.1 * len(shown), len(shown), sharex=True)
+    for axis, (name, model, row) in zip(axes[:, 0], shown):
+        lines = posterior(axis, model, known[name].rows)
+        text = f"{name.partition(',')[0]}, " + named(model.targets)
+        text += f": $I = {row['information']:.3f}$, bound {row['infomax_bound']:.3f} nats"
+        axis.set(xlim=(-3, 3), ylabel="density", title=text)
+    axes[-1, 0].set_xlabel("$z$")
+    figure.legend(lines, ["exact $p(z|x)$, three $x$", "$q(z|x)$", "$r(z|x)$"], ncols=3, **ABOVE)
+    return figure
+
+
+def posterior(axis, model, x):
+    """Densities of z given the x a tenth, a half and nine tenths along the code -> one of each."""
+    place = model.encoder(x).mean[:, 0].argsort()
+    x = x[place[[len(x) // 10, len(x) // 2, -1 - len(x) // 10]]]
+    q, r = model.encoder(x), model.auxiliary(x)
+    near = [p.mean + np.exp(p.log_var / 2) * np.linspace(-6, 6, 201) for p in (q, r)]
+    z = np.unique(np.append(np.linspace(-3.5, 3.5, 701), near))
+    z = z[:, None, None]
+    log_joint = model.decoder(z).log_prob(x) + log_prior(z)  # (z, x)
+    exact = np.exp(log_joint - mae.exact_log_likelihood(model.decoder, x))
+    for density, shade in zip(exact.T, SHADES([0.0, 0.5, 1.0])):
+        area = axis.fill_between(z[:, 0, 0], density, color=shade, alpha=0.5, lw=0)
+    dashed, dotted = (
+        axis.plot(z[:, 0, 0], np.exp(p.log_prob(z)), f"k{kind}")[0]
+        for p, kind in ((q, "--"), (r, ":"))
+    )
+    return area, dashed, dotted
+
+
 def information(fits, rows, known):
     """I - M, by the bound alone and from both sides: a line for each kind of data and each M."""
     kind = lambda row: (row["group"].partition(",")[0], problems.label(row["target"]))
@@ -408,9 +398,7 @@ def information(fits, rows, known):
     axis.set_yticks(range(len(lines)), texts)
     axis.set(xlim=ends, ylim=(len(lines) - 0.5, -0.5), xlabel="$I(z, x) - M$ (nats); grey: reached")
     figure.legend(ncols=2, title="trained by", **ABOVE)
-    shown = "two clusters, bound alone", "ten categories, bound alone"
-    drawn = posteriors({name: fits[name] for name in shown}, rows, known)
-    return {"figure.png": figure, "posteriors.png": drawn}
+    return {"figure.png": figure, "posteriors.png": posteriors(fits, rows, known)}
 
 
 def summary(rows):
