@@ -67,7 +67,7 @@ def row_per_model(fits, rows, known, height=0.5):
         text = f"{name}, " * (len(fits) > 1) + named(model.targets)
         text += f"\n$I = {(row['information_low'] + row['information_high']) / 2:.3f}$ nats"
         if not row["reached"]:
-            beyond = model.targets > known[name].ceiling
+            beyond = model.targets > known[name].most - 1e-9
             text += "\nout of reach" if beyond else "\nnot reached"
         axis.set_ylabel(text, rotation=0, ha="right", va="center", fontsize=7)
     return figure, [(axis, model) for axis, (_, model, _) in zip(axes[:, 0], shown)]
@@ -130,8 +130,8 @@ def split_normal(fits, rows, known):
     figure, pairs = row_per_model(fits, rows, known)
     for axis, model in pairs:
         top = mixture(axis, model, x, truth)
-        axis.set(xlim=(x[0], x[-1]), ylim=(0, 1.08 * top), yticks=[0, round(truth.max(), 1)])
-    axis.set_xlabel("$x$ (ticks: the same height in every row)")
+        axis.set(xlim=(x[0], x[-1]), ylim=(0, 1.08 * top), yticks=[float(f"{truth.max():.1g}")])
+    axis.set_xlabel("$x$ (ticks: the same density in every row)")
     figure.legend(*axis.get_legend_handles_labels(), ncols=3, **ABOVE)
     return {"figure.png": figure, "history.png": history(fits)}
 
@@ -139,49 +139,55 @@ def split_normal(fits, rows, known):
 def categorical(fits, rows, known):
     """Each row: p(x|z) as functions of z, shaded and numbered by place along z."""
     z = np.linspace(-3.2, 3.2, 641)
-    prior = np.exp(log_prior(z[:, None]))
     figure, pairs = row_per_model(fits, rows, known)
     for axis, model in pairs:
-        probs = model.decoder(z[:, None]).probs.T  # (x, z)
-        means = (probs * prior) @ z / (probs @ prior)
-        axis.fill_between(z, prior, color="0.9", lw=0)
-        for rank, k in enumerate(means.argsort()):
-            color, at = SHADES(rank / (len(probs) - 1)), np.searchsorted(z, means[k])
-            axis.plot(z, probs[k], color=color)
-            if probs[k, at] > 1.1 * np.delete(probs[:, at], k).max():  # no other is as probable
-                note(axis, str(k), (means[k], probs[k, at]), (0, 1), ha="center", color=color)
+        axis.fill_between(z, np.exp(log_prior(z[:, None])), color="0.9", lw=0)
+        probs = model.decoder(z[:, None]).probs
+        by_place(axis, z, dict(enumerate(probs.T)))
         axis.set(xlim=(z[0], z[-1]), ylim=(-0.03, 1.3), yticks=[0, 1])
-        axis.spines.left.set_bounds(0, 1)
     axis.set_xlabel("$z$")
     figure.suptitle("$p(x|z)$ for each of the $x$, with its number; shaded: $p(z)$", fontsize=8)
     return {"figure.png": figure, "history.png": history(fits)}
 
 
+def by_place(axis, z, probs):
+    """{name: p(name|z)}, dark to light by place along z; named where no other is as probable."""
+    p = np.array([*probs.values()])  # (name, z)
+    weights = p * np.exp(log_prior(z[:, None]))
+    means = weights @ z / weights.sum(1)
+    for k, color in zip(means.argsort(), SHADES(np.linspace(0, 1, len(p)))):
+        axis.plot(z, p[k], color=color)
+        near = np.abs(z - means[k]).argmin()
+        if p[k, near] > 1.1 * np.delete(p[:, near], k).max():
+            note(axis, [*probs][k], (z[near], p[k, near]), (0, 1), ha="center", color=color)
+
+
 def history(fits):
-    """While training, by target: means of 25 steps and over seeds, and the range of the seeds."""
+    """While training, by target: means of some steps and over seeds, and the range of the seeds."""
     (fit,) = fits.values()
     middle = (fit.history["lower"] + fit.history["upper"]) / 2
     shown = {"estimate of $I$ (nats)": middle, "ELBO (nats)": fit.history["elbo"]}
-    if fit.history["multiplier"].any():
-        shown["multiplier $\\lambda$"] = fit.history["multiplier"]
+    has = fit.methods == "lagrangian"
+    if has.any():
+        shown["multiplier $\\lambda$"] = np.where(has[:, None], fit.history["multiplier"], np.nan)
     steps = middle.shape[1]
-    means = lambda a: np.array([a.mean(-1) for a in np.array_split(a, max(steps // 25, 1), -1)])
+    blocks = max(steps // 25, min(steps, 25))
+    means = lambda a: np.array([a.mean(-1) for a in np.array_split(a, blocks, -1)])
     targets, which = np.unique(np.nan_to_num(fit.targets, nan=-1), return_inverse=True)
     figure, axes = blank(0.5 + 1.4 * len(shown), len(shown), sharex=True)
     for axis, (text, values) in zip(axes[:, 0], shown.items()):
-        axis.axvspan(0, mae.RAMP * steps, color="0.93", lw=0)
+        axis.axvspan(0, mae.RAMP * steps * (targets[-1] > 0), color="0.93", lw=0)
         axis.set(ylabel=text, xlim=(0, steps))
         x, y, ends = means(np.arange(steps) + 0.5), means(values), {}  # y: (block, model)
         for i, color in enumerate(SHADES(np.linspace(0, 1, len(targets)))):
             own = y[:, which == i]
-            if own.any():  # the method has a multiplier
+            if np.isfinite(own).any():  # the method has a multiplier
                 axis.fill_between(x, own.min(1), own.max(1), color=color, alpha=0.3, lw=0)
                 axis.plot(x, own.mean(1), color=color)
                 ends[named(targets[i])] = x[-1], own[-1].mean()
         shown_names = [*ends] if axis is axes[0, 0] else [*ends][-1:]  # below they run together
         names_beside(axis, {name: ends[name] for name in shown_names}, 0.11)
-    axes[0, 0].text(0.02, 0.9, "target rises", transform=axes[0, 0].transAxes, fontsize=7)
-    axes[-1, 0].set_xlabel("training step")
+    axis.set_xlabel("training step; grey: the target rises")
     return figure
 
 
@@ -264,13 +270,9 @@ def strings(model):
     above.imshow((probs @ problems.STRINGS).T, aspect="auto", vmin=0, vmax=1,
                  extent=(-2.5, 2.5, 6.5, 0.5))  # fmt: skip
     above.set(ylabel="bit", yticks=range(1, 7), title="p(bit = 1 | z), black is 1")
-    posterior = probs @ (problems.GIVEN_PROTOTYPE / problems.GIVEN_PROTOTYPE.sum(0)).T
-    means = z @ posterior / posterior.sum(0)
-    for k, color in zip(means.argsort(), SHADES(np.linspace(0, 1, 4))):
-        below.plot(z, posterior[:, k], color=color)
-        at = means[k], np.interp(means[k], z, posterior[:, k])
-        text = "".join(map(str, problems.PROTOTYPES[k]))
-        note(below, text, at, (0, 3), ha="center", color=color)
+    posterior = problems.GIVEN_PROTOTYPE / problems.GIVEN_PROTOTYPE.sum(0)
+    names = ["".join(map(str, prototype)) for prototype in problems.PROTOTYPES]
+    by_place(below, z, dict(zip(names, posterior @ probs.T)))
     below.set(xlabel=f"code $z$ ({named(model.targets)})", ylabel="p(prototype | z)",
               ylim=(0, 1.15), xlim=(-2.5, 2.5))  # fmt: skip
     return figure
