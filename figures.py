@@ -23,9 +23,6 @@ matplotlib.style.use(Path(__file__).with_name("mae.mplstyle"))
 SHADES = lambda share: colormaps["viridis"](0.85 * np.asarray(share))  # dark to light, not pale
 ABOVE = {"loc": "outside upper center"}  # a legend
 ARROW = {"arrowstyle": "->", "lw": 0.6}
-INFORMATION = "exact information $I(z, x)$ (nats)"
-
-# ------------------------------------------------------------------------- what figures share
 
 
 def blank(height, rows=1, columns=1, **options):
@@ -38,8 +35,7 @@ def files(figures):
     """(file name, save(path)) of each of {file name: figure}, and of the same as PDF."""
     for name, figure in figures.items():
         yield name, partial(save_png, figure)
-        undated = {"metadata": {"CreationDate": None}}
-        yield name.replace(".png", ".pdf"), partial(figure.savefig, **undated)
+        yield name[:-3] + "pdf", partial(figure.savefig, metadata={"CreationDate": None})
 
 
 def save_png(figure, path):
@@ -67,22 +63,18 @@ def row_per_model(fits, rows, known, height=0.5):
         text = f"{name}, " * (len(fits) > 1) + named(model.targets)
         text += f"\n$I = {(row['information_low'] + row['information_high']) / 2:.3f}$ nats"
         if not row["reached"]:
-            beyond = model.targets > known[name].most - 1e-9
-            text += "\nout of reach" if beyond else "\nnot reached"
+            text += "\nout of reach" if model.targets > known[name].most - 1e-9 else "\nnot reached"
         axis.set_ylabel(text, rotation=0, ha="right", va="center", fontsize=7)
     return figure, [(axis, model) for axis, (_, model, _) in zip(axes[:, 0], shown)]
 
 
 def note(axis, text, at, offset, **style):
     """A text so many points from a place of the axes."""
-    axis.annotate(text, at, offset, textcoords="offset points", fontsize=7, **style)
+    axis.annotate(text, at, offset, textcoords="offset points", ha="center", fontsize=7, **style)
 
 
 def names_beside(axis, points, line):
-    """{name: point}: each right of the axes, level with its point or as near as there is room.
-
-    line: the height of a line of text in parts of the axes.
-    """
+    """{name: point}: right of the axes, level with the point but for room for lines of text."""
     axis.autoscale_view()
     at = (axis.transScale + axis.transLimits).transform(np.reshape([*points.values()], (-1, 2)))
     order, room = at[:, 1].argsort(), line * np.arange(len(at))
@@ -92,9 +84,6 @@ def names_beside(axis, points, line):
     for (name, point), level in zip([[*points.items()][i] for i in order], levels):
         axis.annotate(name, point, (1.05, level), textcoords="axes fraction", va="center", zorder=1,
                       fontsize=7, arrowprops=lead, annotation_clip=False)  # fmt: skip
-
-
-# ------------------------------------------------------------------- data of one feature
 
 
 def mixture(axis, model, x, truth):
@@ -110,15 +99,9 @@ def mixture(axis, model, x, truth):
     px = np.exp(mae.exact_log_likelihood(model.decoder, x[::3, None]))
     axis.fill_between(x[::3], px, color="0.9", lw=0)
     for piece, share in zip(pieces[:: 1 if z @ p.mean[:, 0] > 0 else -1], np.linspace(0, 1, 15)):
-        (curve,) = axis.plot(
-            x,
-            piece,
-            color=SHADES(share),
-            lw=0.8,
-            label="$p(x|z)\\,p(z)\\,dz$, by $z$" if share == 0.5 else None,
-        )
-    axis.plot(x[::3], px, "k", lw=0.8, label="all $z$: $p(x)$")
-    axis.plot(x, truth, "--", color="#E69F00", lw=0.8, label="truth")
+        axis.plot(x, piece, color=SHADES(share), lw=0.8)
+    axis.plot(x[::3], px, "k", lw=0.8)
+    axis.plot(x, truth, "--", color="#E69F00", lw=0.8)
     return max(truth.max(), pieces.max())
 
 
@@ -132,8 +115,10 @@ def split_normal(fits, rows, known):
         top = mixture(axis, model, x, truth)
         axis.set(xlim=(x[0], x[-1]), ylim=(0, 1.08 * top), yticks=[float(f"{truth.max():.1g}")])
     axis.set_xlabel("$x$ (ticks: the same density in every row)")
-    figure.legend(*axis.get_legend_handles_labels(), ncols=3, **ABOVE)
-    return {"figure.png": figure, "history.png": history(fits)}
+    *curves, total, true = axis.lines
+    names = "$p(x|z)\\,p(z)\\,dz$, by $z$", "all $z$: $p(x)$", "truth"
+    figure.legend([curves[7], total, true], names, ncols=3, **ABOVE)
+    return {"figure.png": figure, "history.png": history(*fits.values())}
 
 
 def categorical(fits, rows, known):
@@ -147,32 +132,29 @@ def categorical(fits, rows, known):
         axis.set(xlim=(z[0], z[-1]), ylim=(-0.03, 1.3), yticks=[0, 1])
     axis.set_xlabel("$z$")
     figure.suptitle("$p(x|z)$ for each of the $x$, with its number; shaded: $p(z)$", fontsize=8)
-    return {"figure.png": figure, "history.png": history(fits)}
+    return {"figure.png": figure, "history.png": history(*fits.values())}
 
 
 def by_place(axis, z, probs):
     """{name: p(name|z)}, dark to light by place along z; named where no other is as probable."""
     p = np.array([*probs.values()])  # (name, z)
-    weights = p * np.exp(log_prior(z[:, None]))
-    means = weights @ z / weights.sum(1)
+    means = p @ z / p.sum(1)
     for k, color in zip(means.argsort(), SHADES(np.linspace(0, 1, len(p)))):
         axis.plot(z, p[k], color=color)
         near = np.abs(z - means[k]).argmin()
         if p[k, near] > 1.1 * np.delete(p[:, near], k).max():
-            note(axis, [*probs][k], (z[near], p[k, near]), (0, 1), ha="center", color=color)
+            note(axis, [*probs][k], (z[near], p[k, near]), (0, 2), color=color)
 
 
-def history(fits):
+def history(fit):
     """While training, by target: means of some steps and over seeds, and the range of the seeds."""
-    (fit,) = fits.values()
     middle = (fit.history["lower"] + fit.history["upper"]) / 2
     shown = {"estimate of $I$ (nats)": middle, "ELBO (nats)": fit.history["elbo"]}
-    has = fit.methods == "lagrangian"
-    if has.any():
+    if any(has := fit.methods == "lagrangian"):
         shown["multiplier $\\lambda$"] = np.where(has[:, None], fit.history["multiplier"], np.nan)
     steps = middle.shape[1]
-    blocks = max(steps // 25, min(steps, 25))
-    means = lambda a: np.array([a.mean(-1) for a in np.array_split(a, blocks, -1)])
+    blocks = np.array_split(np.arange(steps), max(steps // 25, min(steps, 25)))
+    means = lambda a: np.array([a[..., block].mean(-1) for block in blocks])
     targets, which = np.unique(np.nan_to_num(fit.targets, nan=-1), return_inverse=True)
     figure, axes = blank(0.5 + 1.4 * len(shown), len(shown), sharex=True)
     for axis, (text, values) in zip(axes[:, 0], shown.items()):
@@ -185,8 +167,7 @@ def history(fits):
                 axis.fill_between(x, own.min(1), own.max(1), color=color, alpha=0.3, lw=0)
                 axis.plot(x, own.mean(1), color=color)
                 ends[named(targets[i])] = x[-1], own[-1].mean()
-        shown_names = [*ends] if axis is axes[0, 0] else [*ends][-1:]  # below they run together
-        names_beside(axis, {name: ends[name] for name in shown_names}, 0.11)
+        names_beside(axis, ends if axis is axes[0, 0] else dict([*ends.items()][-1:]), 0.11)
     axis.set_xlabel("training step; grey: the target rises")
     return figure
 
@@ -197,27 +178,24 @@ def likelihood(fits, rows, known):
     grid, peak = np.linspace(0, 2.1, 201), -math.log(problems.STD)
     curve = problems.restricted_curve(grid)
     axis.plot(grid, curve, ":k")
-    at = peak, curve.max() - 0.03
-    note(axis, f"$-\\ln s = {peak:.3f}$", at, (0, -45), ha="center", arrowprops=ARROW)
+    below = peak, curve.max() - 0.03
+    note(axis, f"$-\\ln s = {peak:.3f}$", below, (0, -45), arrowprops=ARROW)
     ends = {"linear mean,\nclosed form": (grid[-1], curve[-1])}
     point = lambda row: (row["information"], row["log_likelihood"])
     for name, line, color in (("expressive", "--", "#0072B2"), ("restricted", "-", "#D55E00")):
         own = sorted((row for row in rows if row["group"] == name), key=lambda row: point(row)[1])
         best = {row["target"]: point(row) for row in own if row["method"] != "vae"}
         vae = [point(row) for row in own if row["method"] == "vae"]
-        xy = lambda points: np.reshape([*points], (-1, 2)).T
-        axis.plot(*xy(map(point, own)), ".", color=color)
-        axis.plot(*xy(sorted(best.values())), line, color=color)
-        axis.plot(*xy(vae), "*", color=color, ms=8, mec="k", mew=0.4, zorder=3)
+        axis.plot(*zip(*map(point, own)), ".", color=color)
+        axis.plot(*np.reshape(sorted(best.values()), (-1, 2)).T, line, color=color)
+        axis.plot(*np.reshape(vae, (-1, 2)).T, "*", color=color, ms=8, mec="k", mew=0.4, zorder=3)
         for at in vae[-1:]:
-            note(axis, "VAE", at, (0, 5), ha="center")
+            note(axis, "VAE", at, (0, 5))
         ends[f"{name}\ndecoder"] = max(map(point, own))
     names_beside(axis, ends, 0.16)
-    axis.set(xlabel=INFORMATION, ylabel="log-likelihood (nats)")
+    axis.set(xlabel="exact information $I(z, x)$ (nats)", ylabel="log-likelihood (nats)")
     return {"figure.png": figure}
 
-
-# ----------------------------------------------------------------------------------- methods
 
 NAMES = {"vae": "VAE", "lagrangian": "MAE", "anneal": "KL annealed", "beta": "beta-VAE", "im": "IM"}
 
@@ -252,29 +230,28 @@ def sequences(fits, rows, known):
     for target in fits["causal"].targets[fits["causal"].methods == "lagrangian"]:
         own = partial(problems.values, rows, method="lagrangian", target=target)
         line[target] = own("information").mean(), own("below_optimum").mean()
-        note(axis, f"{target:g}", line[target], (-2, 4), ha="center")
+        note(axis, f"{target:g}", line[target], (-2, 4))
     axis.plot(*np.reshape([*line.values()], (-1, 2)).T, "k-")
-    style = {"xycoords": "axes fraction", "ha": "center", "arrowprops": ARROW}
-    note(axis, "better", (0.15, 0.75), (0, 35), **style)
-    axis.set(xlabel=INFORMATION, ylabel="KL(true $p(x)$ || model) (nats)")
+    note(axis, "better", (0.15, 0.75), (0, 35), xycoords="axes fraction", arrowprops=ARROW)
+    axis.set(xlabel="exact information $I(z, x)$ (nats)", ylabel="KL(true $p(x)$ || model) (nats)")
     wanted, fit = problems.I_PROTOTYPE, fits["causal"]
     nearest = np.argmax(np.where(fit.targets <= wanted, fit.targets, -1))  # from below
     return {"figure.png": figure, "strings.png": strings(fit[nearest])}
 
 
 def strings(model):
-    """Along the code: the most probable string, p(bit = 1 | z) and p(prototype | z)."""
+    """Along the code: p(bit = 1 | z) for every bit, and p(prototype | z)."""
     figure, ((above,), (below,)) = blank(3.2, 2, sharex=True, height_ratios=[2, 3])
-    z = np.linspace(-2.4, 2.4, 25)
+    z = np.linspace(-2, 2, 21)
     probs = model.decoder(z[:, None]).probs  # (z, strings)
     above.imshow((probs @ problems.STRINGS).T, aspect="auto", vmin=0, vmax=1,
-                 extent=(-2.5, 2.5, 6.5, 0.5))  # fmt: skip
+                 extent=(-2.1, 2.1, 6.5, 0.5))  # fmt: skip
     above.set(ylabel="bit", yticks=range(1, 7), title="p(bit = 1 | z), black is 1")
     posterior = problems.GIVEN_PROTOTYPE / problems.GIVEN_PROTOTYPE.sum(0)
     names = ["".join(map(str, prototype)) for prototype in problems.PROTOTYPES]
     by_place(below, z, dict(zip(names, posterior @ probs.T)))
     below.set(xlabel=f"code $z$ ({named(model.targets)})", ylabel="p(prototype | z)",
-              ylim=(0, 1.15), xlim=(-2.5, 2.5))  # fmt: skip
+              ylim=(0, 1.15), xlim=(-2.1, 2.1))  # fmt: skip
     return figure
 
 
@@ -288,11 +265,8 @@ def methods(fits, rows, known):
         marks(axis, own, human, "rate", "lost", 0.115 / height)
         axis.yaxis.set_major_formatter(lambda y, _: f"{y:g}" if y > least else f"≤ {least:g}")
         axis.set(title=group, ylabel="ELBO lost (nats)")
-    axes[-1, 0].set_xlabel("rate, KL[$q(z|x)$ || $p(z)$] (nats)")
+    axis.set_xlabel("rate, KL[$q(z|x)$ || $p(z)$] (nats)")
     return {"figure.png": figure}
-
-
-# ------------------------------------------------------------------------------------ images
 
 
 def faces(fits, rows, known):
@@ -311,12 +285,12 @@ def faces(fits, rows, known):
             axis.scatter(*code.T, s=3, linewidths=0, c=SHADES(factor / 2 + 0.5))
             axis.set(aspect="equal", anchor="N", xlim=(-most, most), ylim=(-most, most))
         for axis in row:
-            text = f"{named(model.targets)}\ncode $z_2$"
-            axis.set(xlabel="code $z_1$", ylabel=text, xticks=[-2, 0, 2], yticks=[-2, 0, 2])
+            axis.set(xticks=[-2, 0, 2], yticks=[-2, 0, 2], xlabel="code $z_1$")
+            axis.set_ylabel(f"{named(model.targets)}\ncode $z_2$")
             axis.label_outer()
-    titles = "decoded faces", "codes: angle\n(dark is right)", "codes: emotion\n(dark is sad)"
-    for axis, title in zip(axes[0], titles):
-        axis.set_title(title, fontsize=7)
+    axes[0, 0].set_title("decoded faces", fontsize=7)
+    axes[0, 1].set_title("codes: angle\n(dark is right)", fontsize=7)
+    axes[0, 2].set_title("codes: emotion\n(dark is sad)", fontsize=7)
     return {"figure.png": figure}
 
 
@@ -332,12 +306,6 @@ def digits(fits, rows, known):
     return {"figure.png": figure}
 
 
-# ------------------------------------------------------------------------------- information
-
-
-DOT = {"fmt": "o", "color": "k", "ms": 3.5, "mew": 0.7, "elinewidth": 0.7}
-
-
 def had(rows):
     """M of every row; the middle and half the length of the interval that I is known to lie in."""
     column = partial(problems.values, rows)
@@ -346,39 +314,33 @@ def had(rows):
 
 
 def posteriors(fits, rows, known):
-    """Exact p(z|x) of three x against q and r, for the first and the last model of each group."""
+    """Exact p(z|x) against q and r, for x a tenth, a half and nine tenths along the code."""
     shown = []
     for name in "two clusters, bound alone", "ten categories, bound alone":
         models = [*first_seed({name: fits[name]}, rows)]
-        shown += models[:1] + models[1:][-1:]
+        shown += models[:1] + models[1:][-1:]  # of the first and the last target
     figure, axes = blank(0.6 + 1.1 * len(shown), len(shown), sharex=True)
     for axis, (name, model, row) in zip(axes[:, 0], shown):
-        lines = posterior(axis, model, known[name].rows)
-        text = f"{name.partition(',')[0]}, " + named(model.targets)
-        text += f": $I = {row['information']:.3f}$, bound {row['infomax_bound']:.3f} nats"
-        axis.set(xlim=(-3, 3), ylabel="density", title=text)
-    axes[-1, 0].set_xlabel("$z$")
-    figure.legend(lines, ["exact $p(z|x)$, three $x$", "$q(z|x)$", "$r(z|x)$"], ncols=3, **ABOVE)
+        x = known[name].rows
+        place = model.encoder(x).mean[:, 0].argsort()
+        x = x[place[[len(x) // 10, len(x) // 2, -1 - len(x) // 10]]]
+        q, r = model.encoder(x), model.auxiliary(x)
+        near = [p.mean + np.exp(p.log_var / 2) * np.linspace(-6, 6, 201) for p in (q, r)]
+        grid = np.unique(np.append(np.linspace(-3.5, 3.5, 701), near))
+        z = grid[:, None, None]
+        log_joint = model.decoder(z).log_prob(x) + log_prior(z)  # (z, x)
+        exact = np.exp(log_joint - mae.exact_log_likelihood(model.decoder, x))
+        for density, shade in zip(exact.T, SHADES([0.0, 0.5, 1.0])):
+            area = axis.fill_between(grid, density, color=shade, alpha=0.5, lw=0)
+        dashed, *_ = axis.plot(grid, np.exp(q.log_prob(z)), "k--")
+        dotted, *_ = axis.plot(grid, np.exp(r.log_prob(z)), "k:")
+        text = f"{name.partition(',')[0]}, {named(model.targets)}: $I = {row['information']:.3f}$"
+        axis.set_title(f"{text}, bound {row['infomax_bound']:.3f} nats")
+        axis.set(xlim=(-3, 3), ylabel="density")
+    axis.set_xlabel("$z$")
+    names = "exact $p(z|x)$, three $x$", "$q(z|x)$", "$r(z|x)$"
+    figure.legend([area, dashed, dotted], names, ncols=3, **ABOVE)
     return figure
-
-
-def posterior(axis, model, x):
-    """Densities of z given the x a tenth, a half and nine tenths along the code -> one of each."""
-    place = model.encoder(x).mean[:, 0].argsort()
-    x = x[place[[len(x) // 10, len(x) // 2, -1 - len(x) // 10]]]
-    q, r = model.encoder(x), model.auxiliary(x)
-    near = [p.mean + np.exp(p.log_var / 2) * np.linspace(-6, 6, 201) for p in (q, r)]
-    z = np.unique(np.append(np.linspace(-3.5, 3.5, 701), near))
-    z = z[:, None, None]
-    log_joint = model.decoder(z).log_prob(x) + log_prior(z)  # (z, x)
-    exact = np.exp(log_joint - mae.exact_log_likelihood(model.decoder, x))
-    for density, shade in zip(exact.T, SHADES([0.0, 0.5, 1.0])):
-        area = axis.fill_between(z[:, 0, 0], density, color=shade, alpha=0.5, lw=0)
-    dashed, dotted = (
-        axis.plot(z[:, 0, 0], np.exp(p.log_prob(z)), f"k{kind}")[0]
-        for p, kind in ((q, "--"), (r, ":"))
-    )
-    return area, dashed, dotted
 
 
 def information(fits, rows, known):
@@ -391,7 +353,7 @@ def information(fits, rows, known):
         own = [row for row in rows if row["group"].endswith(way)]
         target, middle, half = had(own)
         places = [lines.index(kind(row)) for row in own]
-        axis.errorbar(middle - target, places, xerr=half, label=way, **DOT | style)
+        axis.errorbar(middle - target, places, xerr=half, label=way, fmt="ok", **style)
     axis.set_xscale("symlog", linthresh=0.05)
     ends, ticks = axis.get_xlim(), [-5, -0.5, -0.05, 0, 0.05, 0.5, 5]
     axis.set_xticks(ticks, map("{:g}".format, ticks))
@@ -407,11 +369,11 @@ def summary(rows):
     """I against M for every model of the MAE of every experiment."""
     figure, ((axis,),) = blank(2.9)
     axis.axline((0, 0), slope=1, color="0.7", zorder=0)
+    asked = [row for row in rows if row["method"] == "lagrangian"]
     for alone, text, style in ((True, "the bound alone", {"mfc": "w"}), (False, "all others", {})):
-        own = [row for row in rows if row["method"] == "lagrangian"]
-        own = [row for row in own if row["group"].endswith("bound alone") == alone]
+        own = [row for row in asked if row["group"].endswith("bound alone") == alone]
         reached = f"{text}: {sum(row['reached'] for row in own)} of {len(own)} reached"
-        axis.errorbar(*had(own), label=reached, **DOT | style)
+        axis.errorbar(*had(own), label=reached, fmt="ok", **style)
     axis.set(xlabel="asked for: $M$ (nats)", ylabel="had: $I(z, x)$ (nats)")
     figure.legend(title="trained by", **ABOVE)
     return figure
@@ -434,7 +396,5 @@ def scaling(rows):
     return figure
 
 
-EXPERIMENTS = (
-    split_normal, categorical, likelihood, sequences, methods, faces, digits, information,
-)  # fmt: skip
-DRAWINGS = {draw.__name__.replace("_", "-"): draw for draw in EXPERIMENTS}
+DRAWN = split_normal, categorical, likelihood, sequences, methods, faces, digits, information
+DRAWINGS = {draw.__name__.replace("_", "-"): draw for draw in DRAWN}

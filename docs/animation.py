@@ -1,4 +1,4 @@
-"""The normal splitting as M rises: `python docs/animation.py` trains, and writes docs/animation.gif."""
+"""The normal splitting as M rises: `python docs/animation.py` writes docs/animation.gif."""
 
 import sys
 from pathlib import Path

@@ -26,24 +26,27 @@ ARROWS = {  # what is handed on: from x, to x, y
     "$x \\sim p(x|z)$": (5.9, 3.9, 1.75),
     "$\\log r(z|x)$": (2, 0.1, 1.75),
 }
-NOTES = {  # text: x, y, alignment
-    "$E$ = ELBO: reconstruction of the data less KL": (5, 5.65, "center"),
-    "$B$ = infomax bound: recognition of its own codes; $B \\leq I$": (5, 0.35, "center"),
+NOTES = {  # text: y
+    "$E$ = ELBO: reconstruction of the data, less KL": 5.6,
+    "$B$ = infomax bound: how well $r$ tells the model's own codes; $B \\leq I$": 0.45,
+    "$w$ rises while $I < M$, and falls while $I > M$": -0.15,
 }
 
 
 def drawing():
-    figure, ((axis,),) = figures.blank(2.1)
+    figure, ((axis,),) = figures.blank(2.2)
     style = {"va": "center", "fontsize": 7}
     for text, (left, bottom, width, height) in BOXES.items():
         axis.add_patch(Rectangle((left, bottom), width, height, fc="0.92", ec="k", lw=0.6))
         axis.text(left + width / 2, bottom + height / 2, text, ha="center", **style)
     for text, (start, end, y) in ARROWS.items():
-        axis.annotate("", (end, y), (start, y), arrowprops=figures.ARROW | {"shrinkA": 0, "shrinkB": 0})
+        axis.annotate(
+            "", (end, y), (start, y), arrowprops=figures.ARROW | {"shrinkA": 0, "shrinkB": 0}
+        )
         axis.text((start + end) / 2, y + 0.3, text, ha="center", **style)
-    for text, (x, y, side) in NOTES.items():
-        axis.text(x, y, text, ha=side, **style)
-    axis.set(xlim=(0, 10), ylim=(0, 6))
+    for text, y in NOTES.items():
+        axis.text(5, y, text, ha="center", **style)
+    axis.set(xlim=(0, 10), ylim=(-0.5, 6))
     axis.axis("off")
     return figure
 
