@@ -28,7 +28,7 @@ ARROWS = {  # what is handed on: from x, to x, y
 }
 NOTES = {  # text: y
     "$E$ = ELBO: reconstruction of the data, less KL": 5.6,
-    "$B$ = infomax bound: how well $r$ tells the model's own codes; $B \\leq I$": 0.45,
+    "$B$ = infomax bound: how well $r$ tells the model's codes; $B \\leq I$": 0.45,
     "$w$ rises while $I < M$, and falls while $I > M$": -0.15,
 }
 
