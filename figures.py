@@ -143,7 +143,7 @@ def by_place(axis, z, probs):
         axis.plot(z, p[k], color=color)
         near = np.abs(z - means[k]).argmin()
         if p[k, near] > 1.1 * np.delete(p[:, near], k).max():
-            note(axis, [*probs][k], (z[near], p[k, near]), (0, 2), color=color)
+            note(axis, [*probs][k], (z[near], p[k, near]), (0, 4), color=color)
 
 
 def history(fit):
@@ -285,8 +285,8 @@ def faces(fits, rows, known):
             axis.scatter(*code.T, s=3, linewidths=0, c=SHADES(factor / 2 + 0.5))
             axis.set(aspect="equal", anchor="N", xlim=(-most, most), ylim=(-most, most))
         for axis in row:
-            axis.set(xticks=[-2, 0, 2], yticks=[-2, 0, 2], xlabel="code $z_1$")
-            axis.set_ylabel(f"{named(model.targets)}\ncode $z_2$")
+            axis.set(xticks=[-2, 0, 2], yticks=[-2, 0, 2], xlabel="first code")
+            axis.set_ylabel(f"{named(model.targets)}\nsecond code")
             axis.label_outer()
     axes[0, 0].set_title("decoded faces", fontsize=7)
     axes[0, 1].set_title("codes: angle\n(dark is right)", fontsize=7)
@@ -335,7 +335,7 @@ def posteriors(fits, rows, known):
         dashed, *_ = axis.plot(grid, np.exp(q.log_prob(z)), "k--")
         dotted, *_ = axis.plot(grid, np.exp(r.log_prob(z)), "k:")
         text = f"{name.partition(',')[0]}, {named(model.targets)}: $I = {row['information']:.3f}$"
-        axis.set_title(f"{text}, bound {row['infomax_bound']:.3f} nats")
+        axis.set_title(f"{text}, bound {round(row['infomax_bound'], 3) + 0:.3f} nats")
         axis.set(xlim=(-3, 3), ylabel="density")
     axis.set_xlabel("$z$")
     names = "exact $p(z|x)$, three $x$", "$q(z|x)$", "$r(z|x)$"
