@@ -272,7 +272,7 @@ def methods(fits, rows, known):
 def faces(fits, rows, known):
     """Decoded faces over a grid of codes; the codes of the data, shaded by each factor."""
     models = [model for _, model, _ in first_seed(fits, rows)]
-    truth = problems.factors(np.random.default_rng(0), 400)
+    truth = problems.factors(np.random.default_rng(0), 300)
     codes = np.array([model.encoder(problems.draw_faces(truth)).mean for model in models])
     most = 1.05 * np.abs(codes).max()
     z = np.stack(np.meshgrid(np.linspace(-1.8, 1.8, 7), np.linspace(1.8, -1.8, 7)), -1)
@@ -360,7 +360,7 @@ def information(fits, rows, known):
     first = dict(reversed(lines))  # target of each name
     texts = [f"{name}  $M = {m}$" if m == first[name] else m for name, m in lines]
     axis.set_yticks(range(len(lines)), texts)
-    axis.set(xlim=ends, ylim=(len(lines) - 0.5, -0.5), xlabel="$I(z, x) - M$ (nats); grey: reached")
+    axis.set(xlim=ends, ylim=(len(lines) - 0.5, -0.5), xlabel="$I(z, x) - M$ (nats); grey: ± 0.02")
     figure.legend(ncols=2, title="trained by", **ABOVE)
     return {"figure.png": figure, "posteriors.png": posteriors(fits, rows, known)}
 
