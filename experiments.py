@@ -271,8 +271,7 @@ def run(name, options):
         import figures  # and with it matplotlib, which takes its time
 
         known = {name: group.problem for name, group in experiment.groups.items()}
-        drawn = figures.DRAWINGS[name](fits, rows, known)
-        files |= {file: figure.savefig for file, figure in drawn.items()}
+        files |= figures.files(figures.DRAWINGS[name](fits, rows, known))
     print(*models.write(folder, files), sep="\n")
     return rows
 
@@ -341,7 +340,7 @@ def scaling(options):
     if not options.no_plot:
         import figures
 
-        files["figure.png"] = figures.scaling(rows).savefig
+        files |= figures.files({"figure.png": figures.scaling(rows)})
     print(*models.write(options.out / "scaling", files), sep="\n")
 
 
@@ -354,12 +353,18 @@ def summary(claimed):
 
 
 def run_all(options):
-    claimed = []
+    claimed, every = [], []
     for name, experiment in EXPERIMENTS.items():
         print(f"\n{name}: {experiment.summary}")
         rows = run(name, options)
+        every += rows
         claimed += [(name, claim) for claim in experiment.claims(rows)]
     print("\n" + summary(claimed))
+    if not options.no_plot:
+        import figures
+
+        files = dict(figures.files({"figure.png": figures.summary(every)}))
+        print(*models.write(options.out / "all", files), sep="\n")
 
 
 # ------------------------------------------------------------------------------------ command line

@@ -1,312 +1,400 @@
-"""The figures of the experiments: each takes (fits, rows, problems) of a run, all by group."""
+"""The figures of the experiments: each takes (fits, rows, problems) of a run, all by group.
 
+All are one column of a paper wide, in the one style of mae.mplstyle, and say the same in grey.
+"""
+
+import io
+import itertools
 import math
+from functools import partial
+from pathlib import Path
 
+import matplotlib.style
 import numpy as np
 from matplotlib import colormaps
-from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from PIL import Image  # which matplotlib brings with it
 
 import mae
 import problems
-from distributions import LOG_2PI
+from distributions import log_prior
 
-ABOVE = {"loc": "outside upper center", "frameon": False, "fontsize": 8}  # a legend
-INFORMATION = "exact information $I(z, x)$ (nats)"
+matplotlib.style.use(Path(__file__).with_name("mae.mplstyle"))
+SHADES = lambda share: colormaps["viridis"](0.85 * np.asarray(share))  # dark to light, not pale
+ABOVE = {"loc": "outside upper center"}  # a legend
+ARROW = {"arrowstyle": "->", "lw": 0.6}
 
 
-def blank(height, rows=1, columns=1, width=5.2, dpi=150, **options):
-    """A figure (in inches; 5.2 is one column of a paper) and its axes, (rows, columns)."""
-    figure = Figure(figsize=(width, height), dpi=dpi, layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False, **options)
-    for axis in axes.flat:
-        axis.spines[["top", "right"]].set_visible(False)
-    return figure, axes
+def blank(height, rows=1, columns=1, **options):
+    """A figure one column wide, so many inches high, and its axes, (rows, columns)."""
+    figure = Figure(figsize=(3.4, height))
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+def files(figures):
+    """(file name, save(path)) of each of {file name: figure}, and of the same as PDF."""
+    for name, figure in figures.items():
+        yield name, partial(save_png, figure)
+        yield name[:-3] + "pdf", partial(figure.savefig, metadata={"CreationDate": None})
+
+
+def save_png(figure, path):
+    """In 256 colours, the nearest, which takes a third of the bytes."""
+    figure.savefig(buffer := io.BytesIO())
+    Image.open(buffer).convert("RGB").quantize(256, kmeans=1).save(path, "PNG", optimize=True)
 
 
 def named(target):
-    return "VAE" if math.isnan(target) else f"$M = {target:.3g}$"
+    return f"$M = {target:.4g}$" if target >= 0 else "VAE"
 
 
-def row_per_model(fits, rows):
-    """A figure, its axes and the models in them: a labelled row per model of the first seed."""
-    (fit,) = fits.values()
-    first = np.flatnonzero(fit.seeds == fit.seeds[0])
-    figure, axes = blank(0.9 + 0.8 * len(first), len(first), sharex=True)
-    for axis, k in zip(axes[:, 0], first):
-        text = f"{named(fit.targets[k])}\n$I = {rows[k]['information']:.3f}$"
-        axis.set_ylabel(text, rotation=0, ha="right", va="center", fontsize=9)
-    return figure, axes[:, 0], [fit[k] for k in first]
+def first_seed(fits, rows):
+    """(group, model, its row) for all models of the first seed."""
+    for name, fit in fits.items():
+        own = [row for row in rows if row["group"] == name]
+        yield from ((name, fit[k], own[k]) for k in np.flatnonzero(fit.seeds == fit.seeds[0]))
+
+
+def row_per_model(fits, rows, known, height=0.5):
+    """A figure, and (axis, model) in it: a labelled row per model of the first seed."""
+    shown = [*first_seed(fits, rows)]
+    figure, axes = blank(0.8 + height * len(shown), len(shown), sharex=True)
+    for axis, (name, model, row) in zip(axes[:, 0], shown):
+        text = f"{name}, " * (len(fits) > 1) + named(model.targets)
+        text += f"\n$I = {(row['information_low'] + row['information_high']) / 2:.3f}$ nats"
+        if not row["reached"]:
+            text += "\nout of reach" if model.targets > known[name].most - 1e-9 else "\nnot reached"
+        axis.set_ylabel(text, rotation=0, ha="right", va="center", fontsize=7)
+    return figure, [(axis, model) for axis, (_, model, _) in zip(axes[:, 0], shown)]
+
+
+def note(axis, text, at, offset, **style):
+    """A text so many points from a place of the axes."""
+    axis.annotate(text, at, offset, textcoords="offset points", ha="center", fontsize=7, **style)
+
+
+def names_beside(axis, points, line):
+    """{name: point}: right of the axes, level with the point but for room for lines of text."""
+    axis.autoscale_view()
+    at = (axis.transScale + axis.transLimits).transform(np.reshape([*points.values()], (-1, 2)))
+    order, room = at[:, 1].argsort(), line * np.arange(len(at))
+    free = np.clip(at[order, 1] - room, 0, max(1 - line * (len(at) - 1), 0))
+    levels = (np.maximum.accumulate(free) + np.minimum.accumulate(free[::-1])[::-1]) / 2 + room
+    lead = {"arrowstyle": "-", "lw": 0.4, "color": "0.7", "relpos": (0, 0.5), "shrinkB": 2}
+    for (name, point), level in zip([[*points.items()][i] for i in order], levels):
+        axis.annotate(name, point, (1.05, level), textcoords="axes fraction", va="center", zorder=1,
+                      fontsize=7, arrowprops=lead, annotation_clip=False)  # fmt: skip
+
+
+def mixture(axis, model, x, truth):
+    """p(x|z) p(z) dz for a grid of z, dark to light as x rises; their sum p(x) and the truth.
+
+    No p(x|z) is drawn narrower than the grid of x. -> the height of the highest curve
+    """
+    z, dz = np.linspace(-2.8, 2.8, 15), 0.4
+    p = model.decoder(z[:, None])
+    width = np.maximum(p.log_var, 2 * math.log(x[1] - x[0]))
+    density = mae.Gaussian(p.mean[:, None], width[:, None]).log_prob(x[:, None])  # (z, x)
+    pieces = np.exp(density + log_prior(z[:, None])[:, None]) * dz
+    px = np.exp(mae.exact_log_likelihood(model.decoder, x[::3, None]))
+    axis.fill_between(x[::3], px, color="0.9", lw=0)
+    for piece, share in zip(pieces[:: 1 if z @ p.mean[:, 0] > 0 else -1], np.linspace(0, 1, 15)):
+        axis.plot(x, piece, color=SHADES(share), lw=0.8)
+    axis.plot(x[::3], px, "k", lw=0.8)
+    axis.plot(x, truth, "--", color="#E69F00", lw=0.8)
+    return max(truth.max(), pieces.max())
 
 
 def split_normal(fits, rows, known):
     """Each row: p(x|z) p(z) dz for a grid of z, coloured by z; p(x) against the truth."""
     (problem,) = known.values()
-    x, z, dz = np.linspace(*1.5 * problem.rows[[0, -1], 0], 721), np.linspace(-2.8, 2.8, 15), 0.4
+    x = np.linspace(*1.5 * problem.rows[[0, -1], 0], 721)
     truth = problem.truth(x[:, None])
-    figure, axes, models = row_per_model(fits, rows)
-    for axis, model in zip(axes, models):
-        p = model.decoder(z[:, None])
-        density = mae.Gaussian(p.mean[:, None], p.log_var[:, None]).log_prob(x[:, None])  # (z, x)
-        pieces = np.exp(density - 0.5 * (z[:, None] ** 2 + LOG_2PI)) * dz
-        lines = LineCollection([np.column_stack([x, piece]) for piece in pieces], lw=0.9)
-        lines.set(array=z, cmap="viridis")
-        axis.add_collection(lines)
-        axis.plot(x[::3], np.exp(mae.exact_log_likelihood(model.decoder, x[::3, None])), "k", lw=1)
-        axis.plot(x, truth, "--", color="tab:red", lw=1)
-        axis.set(xlim=(x[0], x[-1]), ylim=(0, 1.08 * max(truth.max(), pieces.max())), yticks=[])
-    axes[-1].set_xlabel("$x$")
-    names = ["$p(x|z)\\,p(z)\\,dz$ for each $z$", "all $z$: $p(x)$", "truth"]
-    figure.legend([lines, *axes[-1].lines], names, ncols=3, **ABOVE)
-    figure.colorbar(lines, ax=axes, label="$z$", aspect=60, pad=0.02)
-    return {"figure.png": figure, "history.png": history(fits, known)}
+    figure, pairs = row_per_model(fits, rows, known)
+    for axis, model in pairs:
+        top = mixture(axis, model, x, truth)
+        axis.set(xlim=(x[0], x[-1]), ylim=(0, 1.08 * top), yticks=[float(f"{truth.max():.1g}")])
+    axis.set_xlabel("$x$ (ticks: the same density in every row)")
+    *curves, total, true = axis.lines
+    names = "$p(x|z)\\,p(z)\\,dz$, by $z$", "all $z$: $p(x)$", "truth"
+    figure.legend([curves[7], total, true], names, ncols=3, **ABOVE)
+    return {"figure.png": figure, "history.png": history(*fits.values())}
 
 
 def categorical(fits, rows, known):
-    """Each row: the ten p(x|z) as functions of z, and the true p(x)."""
+    """Each row: p(x|z) as functions of z, shaded and numbered by place along z."""
     z = np.linspace(-3.2, 3.2, 641)
-    figure, axes, models = row_per_model(fits, rows)
-    (problem,) = known.values()
-    truth = problem.truth(np.eye(models[0].features))
-    for axis, model in zip(axes, models):
-        lines = axis.plot(z, model.decoder(z[:, None]).probs, lw=1.2)
-        for prob in set(truth.round(9)):
-            frequency = axis.axhline(prob, ls="--", color="0.4", lw=1)
-        axis.set(xlim=(z[0], z[-1]), ylim=(-0.03, 1.05), yticks=[0, 1])
-    axes[-1].set_xlabel("$z$")
-    names, title = [*map(str, range(len(truth))), "true $p(x)$"], "$p(x|z)$ for each $x$"
-    figure.legend(
-        [*lines, frequency],
-        names,
-        ncols=11,
-        title=title,
-        handlelength=1,
-        columnspacing=0.9,
-        **ABOVE,
-    )
-    return {"figure.png": figure, "history.png": history(fits, known)}
+    figure, pairs = row_per_model(fits, rows, known)
+    for axis, model in pairs:
+        axis.fill_between(z, np.exp(log_prior(z[:, None])), color="0.9", lw=0)
+        probs = model.decoder(z[:, None]).probs
+        by_place(axis, z, dict(enumerate(probs.T)))
+        axis.set(xlim=(z[0], z[-1]), ylim=(-0.03, 1.3), yticks=[0, 1])
+    axis.set_xlabel("$z$")
+    figure.suptitle("$p(x|z)$ for each of the $x$, with its number; shaded: $p(z)$", fontsize=8)
+    return {"figure.png": figure, "history.png": history(*fits.values())}
 
 
-def history(fits, known):
-    """I by its estimate against target, ELBO and multiplier while training: means of 25 steps."""
-    ((name, fit),) = fits.items()
-    optimum = known[name].optimum
-    figure, axes = blank(6, 3, sharex=True)
-    information, elbo, multiplier = axes[:, 0]
+def by_place(axis, z, probs):
+    """{name: p(name|z)}, dark to light by place along z; named where no other is as probable."""
+    p = np.array([*probs.values()])  # (name, z)
+    means = p @ z / p.sum(1)
+    for k, color in zip(means.argsort(), SHADES(np.linspace(0, 1, len(p)))):
+        axis.plot(z, p[k], color=color)
+        near = np.abs(z - means[k]).argmin()
+        if p[k, near] > 1.1 * np.delete(p[:, near], k).max():
+            note(axis, [*probs][k], (z[near], p[k, near]), (0, 4), color=color)
+
+
+def history(fit):
+    """While training, by target: means of some steps and over seeds, and the range of the seeds."""
     middle = (fit.history["lower"] + fit.history["upper"]) / 2
-    shown = (middle, fit.history["elbo"], fit.history["multiplier"])
-    targets = dict.fromkeys(map(problems.label, fit.targets))
-    colors = dict(zip(targets, colormaps["viridis"](np.linspace(0, 0.92, len(targets)))))
-    middles = np.arange(fit.history["elbo"].shape[1]) + 0.5  # of the steps
-    for k, target in enumerate(fit.targets):
-        text, first = problems.label(target), fit.seeds[k] == fit.seeds[0]
-        style = {"color": colors[text], "lw": 0.7}
-        for axis, values in zip(axes[:, 0], shown):
-            points = np.array([middles, values[k]])
-            blocks = np.array_split(points, max(len(middles) // 25, 1), axis=1)
-            means = np.transpose([block.mean(1) for block in blocks])
-            axis.plot(*means, **style, label=text if first else None)
-        if first and not math.isnan(target):
-            information.plot(fit.history["target"][k], "--", **style)
-    most = np.nanmax([1, *fit.targets])
-    information.set(ylabel="estimate of $I$ (nats),\ntarget dashed", ylim=(-0.1, 1.15 * most))
-    elbo.axhline(optimum, color="0.4", ls="--", lw=0.8)
-    elbo.set(ylabel="ELBO (nats)", ylim=(optimum - 0.3, optimum + 0.1))
-    multiplier.set(ylabel="multiplier $\\lambda$", xlabel="training step")
-    handles = information.get_legend_handles_labels()
-    figure.legend(*handles, ncols=5, title="target $M$ (nats)", **ABOVE)
+    shown = {"estimate of $I$ (nats)": middle, "ELBO (nats)": fit.history["elbo"]}
+    if any(has := fit.methods == "lagrangian"):
+        shown["multiplier $\\lambda$"] = np.where(has[:, None], fit.history["multiplier"], np.nan)
+    steps = middle.shape[1]
+    blocks = np.array_split(np.arange(steps), max(steps // 25, min(steps, 25)))
+    means = lambda a: np.array([a[..., block].mean(-1) for block in blocks])
+    targets, which = np.unique(np.nan_to_num(fit.targets, nan=-1), return_inverse=True)
+    figure, axes = blank(0.5 + 1.4 * len(shown), len(shown), sharex=True)
+    for axis, (text, values) in zip(axes[:, 0], shown.items()):
+        axis.axvspan(0, mae.RAMP * steps * (targets[-1] > 0), color="0.93", lw=0)
+        axis.set(ylabel=text, xlim=(0, steps))
+        x, y, ends = means(np.arange(steps) + 0.5), means(values), {}  # y: (block, model)
+        for i, color in enumerate(SHADES(np.linspace(0, 1, len(targets)))):
+            own = y[:, which == i]
+            if np.isfinite(own).any():  # the method has a multiplier
+                axis.fill_between(x, own.min(1), own.max(1), color=color, alpha=0.3, lw=0)
+                axis.plot(x, own.mean(1), color=color)
+                ends[named(targets[i])] = x[-1], own[-1].mean()
+        names_beside(axis, ends if axis is axes[0, 0] else dict([*ends.items()][-1:]), 0.11)
+    axis.set_xlabel("training step; grey: the target rises")
     return figure
 
 
 def likelihood(fits, rows, known):
-    """Log-likelihood against information: dashed the expressive decoder, solid the restricted."""
-    figure, ((axis,),) = blank(3.6)
-    for name, style, color in (("expressive", "--", "tab:blue"), ("restricted", "-", "tab:orange")):
-        column = lambda column, method: problems.values(rows, column, group=name, method=method)
-        points = lambda method: [column(c, method) for c in ("information", "log_likelihood")]
-        best = {}  # target: its best model
-        for target, *point in zip(column("target", "lagrangian"), *points("lagrangian")):
-            best[target] = max(best.get(target, point), point, key=lambda p: p[1])
-        axis.plot(*points("lagrangian"), ".", color=color, ms=4, alpha=0.5)
-        axis.plot(*np.transpose([*best.values()]), style, color=color, label=f"{name} decoder")
-        star = {"ms": 10, "mec": "k", "mew": 0.5}
-        axis.plot(*points("vae"), "*", color=color, **star, label=f"{name}, VAE")
-    grid = np.linspace(0, 2.1, 201)
+    """Log-likelihood against information: all models, and a line through the best per target."""
+    figure, ((axis,),) = blank(2.6)
+    grid, peak = np.linspace(0, 2.1, 201), -math.log(problems.STD)
     curve = problems.restricted_curve(grid)
-    axis.plot(grid, curve, ":", color="k", lw=1, label="restricted, linear mean (closed form)")
-    peak = -math.log(problems.STD)
-    axis.axvline(peak, color="0.6", lw=0.8)
-    axis.annotate(f"$-\\ln s = {peak:.3f}$", (peak, curve.min()), (4, 0),
-                  textcoords="offset points", fontsize=8)  # fmt: skip
-    axis.set(xlabel=INFORMATION, ylabel="log-likelihood (nats)")
-    figure.legend(ncols=2, **ABOVE)
+    axis.plot(grid, curve, ":k")
+    below = peak, curve.max() - 0.03
+    note(axis, f"$-\\ln s = {peak:.3f}$", below, (0, -45), arrowprops=ARROW)
+    ends = {"linear mean,\nclosed form": (grid[-1], curve[-1])}
+    point = lambda row: (row["information"], row["log_likelihood"])
+    for name, line, color in (("expressive", "--", "#0072B2"), ("restricted", "-", "#D55E00")):
+        own = sorted((row for row in rows if row["group"] == name), key=lambda row: point(row)[1])
+        best = {row["target"]: point(row) for row in own if row["method"] != "vae"}
+        vae = [point(row) for row in own if row["method"] == "vae"]
+        axis.plot(*zip(*map(point, own)), ".", color=color)
+        axis.plot(*np.reshape(sorted(best.values()), (-1, 2)).T, line, color=color)
+        axis.plot(*np.reshape(vae, (-1, 2)).T, "*", color=color, ms=8, mec="k", mew=0.4, zorder=3)
+        for at in vae[-1:]:
+            note(axis, "VAE", at, (0, 5))
+        ends[f"{name}\ndecoder"] = max(map(point, own))
+    names_beside(axis, ends, 0.16)
+    axis.set(xlabel="exact information $I(z, x)$ (nats)", ylabel="log-likelihood (nats)")
     return {"figure.png": figure}
 
 
-def marks(axis, rows, names, x, y):
-    """One mark per model, coloured and shaped by its name."""
-    shapes, colors = "osD^v<>PX*hp", [*colormaps["tab10"].colors, "k", "gold"]
-    for i, name in enumerate(dict.fromkeys(names)):
-        points = np.array([[row[x], row[y]] for row, own in zip(rows, names) if own == name])
-        style = {"color": colors[i % len(colors)], "mec": "w", "mew": 0.4, "alpha": 0.8}
-        axis.plot(*points.T, shapes[i % len(shapes)], ms=6, **style, label=name)
+NAMES = {"vae": "VAE", "lagrangian": "MAE", "anneal": "KL annealed", "beta": "beta-VAE", "im": "IM"}
+
+
+def human(row):
+    """A method's name for readers, with its target; one that is not known here keeps its own."""
+    head, _, value = row["method"].partition(":")
+    target = f", {named(row['target'])}" if row["target"] >= 0 else ""
+    return f"{NAMES.get(head, head)} {value}".strip() + target
+
+
+def marks(axis, rows, name, x, y, line):
+    """Every model: black dots the MAE, grey all else, each kind of its own shape; names beside."""
+    points, shapes = {}, itertools.cycle("s^vD<>Ppd*hX")
+    for row in rows:
+        points.setdefault(name(row), []).append((row[x], row[y]))
+    for kind, own in points.items():
+        shape, color = ("o", "k") if kind.startswith("MAE") else (next(shapes), "0.55")
+        axis.plot(*np.transpose(own), shape, color=color, mec="w", mew=0.3)
+    axis.set_yscale("log")
+    axis.yaxis.set_major_formatter("{x:g}")
+    names_beside(axis, {kind: max(own) for kind, own in points.items()}, line)
 
 
 def sequences(fits, rows, known):
-    """Information against KL for every model; what a code means for one MAE model."""
-
-    def kind(row):
-        method, _, part = row["method"].partition(":")
-        if row["group"] != "causal":
-            return f"VAE, {row['group']}"
-        if part:
-            return f"KL annealed over {'all' if part == '1' else part} of the steps"
-        return "VAE" if method == "vae" else "MAE"
-
-    figure, ((axis,),) = blank(4.2, width=6.4)
-    marks(axis, rows, [kind(row) for row in rows], "information", "below_optimum")
-    wanted = problems.I_PROTOTYPE
-    axis.axvline(wanted, color="0.6", lw=0.8)
-    axis.annotate("which prototype", (wanted, 1), (3, -8), xycoords=("data", "axes fraction"),
-                  textcoords="offset points", fontsize=8, color="0.4")  # fmt: skip
-    axis.set(yscale="log", xlabel=INFORMATION, ylabel="KL(true $p(x)$ || model) (nats)")
-    figure.legend(ncols=3, **ABOVE)
-    fit = fits["causal"]
+    """Information against KL for every model, a line for the MAE; what a code means for one."""
+    own = lambda row: human(row | {"target": math.nan}) + ", by $M$" * (row["target"] >= 0)
+    name = lambda row: own(row) if row["group"] == "causal" else f"VAE, {row['group']}"
+    figure, ((axis,),) = blank(2.8)
+    marks(axis, rows, name, "information", "below_optimum", 0.07)
+    line = {}  # target: the middle of its models
+    for target in fits["causal"].targets[fits["causal"].methods == "lagrangian"]:
+        own = partial(problems.values, rows, method="lagrangian", target=target)
+        line[target] = own("information").mean(), own("below_optimum").mean()
+        note(axis, f"{target:g}", line[target], (9, -8))
+    axis.plot(*np.reshape([*line.values()], (-1, 2)).T, "k-")
+    note(axis, "better", (0.15, 0.75), (0, 35), xycoords="axes fraction", arrowprops=ARROW)
+    axis.set(xlabel="exact information $I(z, x)$ (nats)", ylabel="KL(true $p(x)$ || model) (nats)")
+    wanted, fit = problems.I_PROTOTYPE, fits["causal"]
     nearest = np.argmax(np.where(fit.targets <= wanted, fit.targets, -1))  # from below
     return {"figure.png": figure, "strings.png": strings(fit[nearest])}
 
 
 def strings(model):
-    """Along the code: the most probable string, p(bit = 1 | z) and p(prototype | z)."""
-    figure, ((above,), (below,)) = blank(4.4, 2, sharex=True, width=6.4, height_ratios=[2, 3])
-    written = lambda string: "".join(map(str, string))
-    z = np.linspace(-2.4, 2.4, 25)
+    """Along the code: p(bit = 1 | z) for every bit, and p(prototype | z)."""
+    figure, ((above,), (below,)) = blank(3.2, 2, sharex=True, height_ratios=[2, 3])
+    z = np.linspace(-2, 2, 21)
     probs = model.decoder(z[:, None]).probs  # (z, strings)
-    image = above.imshow((probs @ problems.STRINGS).T, aspect="auto", cmap="gray_r", vmin=0, vmax=1,
-                         extent=(-2.5, 2.5, 6.5, 0.5))  # fmt: skip
-    above.set(ylabel="bit", yticks=range(1, 7))
-    for at, likely in zip(z[::2], problems.STRINGS[probs.argmax(-1)[::2]]):
-        above.annotate(written(likely), (at, 1), (0, 3), xycoords=("data", "axes fraction"),
-                       textcoords="offset points", rotation=90, ha="center", va="bottom",
-                       fontsize=7, family="monospace")  # fmt: skip
-    figure.colorbar(image, ax=above, label="p(bit = 1 | z)")
+    above.imshow((probs @ problems.STRINGS).T, aspect="auto", vmin=0, vmax=1,
+                 extent=(-2.1, 2.1, 6.5, 0.5))  # fmt: skip
+    above.set(ylabel="bit", yticks=range(1, 7), title="p(bit = 1 | z), black is 1")
     posterior = problems.GIVEN_PROTOTYPE / problems.GIVEN_PROTOTYPE.sum(0)
-    below.plot(z, probs @ posterior.T, label=[*map(written, problems.PROTOTYPES)])
-    below.set(xlabel="code $z$", ylabel="p(prototype | z)", ylim=(0, 1), xlim=(-2.5, 2.5))
-    below.legend(frameon=False, ncols=2, prop={"family": "monospace", "size": 8})
-    title = f"most probable string and bits along the code, {named(model.targets)}"
-    figure.suptitle(title, fontsize=9)
+    names = ["".join(map(str, prototype)) for prototype in problems.PROTOTYPES]
+    by_place(below, z, dict(zip(names, posterior @ probs.T)))
+    below.set(xlabel=f"code $z$ ({named(model.targets)})", ylabel="p(prototype | z)",
+              ylim=(0, 1.15), xlim=(-2.1, 2.1))  # fmt: skip
     return figure
 
 
 def methods(fits, rows, known):
-    """Rate against distortion for every model, and lines of equal ELBO: solid the best."""
-    target = lambda row: "" if math.isnan(row["target"]) else f", M = {row['target']:.3g}"
-    figure, axes = blank(4, 1, len(fits), width=8)
-    for axis, name in zip(axes[0], fits):
-        own = [row for row in rows if row["group"] == name]
-        labels = [row["method"] + target(row) for row in own]
-        marks(axis, own, labels, "rate", "distortion")
-        entropy = -known[name].optimum
-        most = max((row["rate"] for row in own if row["rate"] < 10), default=1) + 0.5
-        rate = np.array([-0.2, most])
-        less = "1/2 and 1 nat less"
-        for lost, style, text in ((0, "-", "best ELBO"), (0.5, ":", less), (1, ":", None)):
-            axis.plot(rate, entropy + lost - rate, style, color="0.6", lw=0.8, zorder=0, label=text)
-        bottom, top = entropy - most, entropy + 1.4
-        beyond = {text for row, text in zip(own, labels) if not bottom < row["distortion"] < top}
-        if beyond:  # drawn, they would squeeze the rest
-            axis.text(0.97, 0.97, "not in view: " + "; ".join(sorted(beyond)), ha="right", va="top",
-                      transform=axis.transAxes, fontsize=8)  # fmt: skip
-        axis.set(xlim=rate, ylim=(bottom, top), xlabel="rate (nats)", title=name)
-    axes[0, 0].set_ylabel("distortion (nats)")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), ncols=6, **ABOVE)
+    """ELBO lost, of the best that there is, against rate: what each method pays for what."""
+    least, height = 1e-4, 0.12 * len({*map(human, rows)})
+    figure, axes = blank(0.3 + len(fits) * (height + 0.7), len(fits))
+    for axis, group in zip(axes[:, 0], fits):
+        lost = lambda row: {"lost": max(known[group].optimum - row["elbo"], least)}
+        own = [row | lost(row) for row in rows if row["group"] == group]
+        marks(axis, own, human, "rate", "lost", 0.115 / height)
+        axis.yaxis.set_major_formatter(lambda y, _: f"{y:g}" if y > least else f"≤ {least:g}")
+        axis.set(title=group, ylabel="ELBO lost (nats)")
+    axis.set_xlabel("rate, KL[$q(z|x)$ || $p(z)$] (nats)")
     return {"figure.png": figure}
 
 
 def faces(fits, rows, known):
-    """Decoded faces over a grid of codes; the codes of the data, coloured by each factor."""
-    (fit,) = fits.values()
-    first = np.flatnonzero(fit.seeds == fit.seeds[0])
-    truth = problems.factors(np.random.default_rng(0), 1500)
-    x = problems.draw_faces(truth)
-    z_1, z_2 = np.meshgrid(np.linspace(-1.8, 1.8, 9), np.linspace(1.8, -1.8, 9))
-    z = np.stack([z_1, z_2], -1)  # (row, column, 2)
-    figure, axes = blank(1.8 * len(first), len(first), 3, width=6, dpi=110)
-    for row, k in zip(axes, first):
-        drawn = fit[k].decoder(z).mean.reshape(9, 9, problems.SIDE, problems.SIDE)
-        row[0].imshow(np.block([list(line) for line in drawn]), cmap="gray_r", vmin=-1, vmax=1,
-                      extent=(-2, 2, -2, 2))  # fmt: skip
-        text = named(fit.targets[k]).replace("$M", "MAE, $M")
-        row[0].set(ylabel=f"{text}\n$z_2$", xlabel="$z_1$")
-        codes = fit[k].encoder(x).mean
+    """Decoded faces over a grid of codes; the codes of the data, shaded by each factor."""
+    models = [model for _, model, _ in first_seed(fits, rows)]
+    truth = problems.factors(np.random.default_rng(0), 300)
+    codes = np.array([model.encoder(problems.draw_faces(truth)).mean for model in models])
+    most = 1.05 * np.abs(codes).max()
+    z = np.stack(np.meshgrid(np.linspace(-1.8, 1.8, 7), np.linspace(1.8, -1.8, 7)), -1)
+    figure, axes = blank(0.5 + 1.25 * len(models), len(models), 3, width_ratios=[3, 2, 2])
+    for row, model, code in zip(axes, models, codes):
+        drawn = model.decoder(z).mean.reshape(7, 7, problems.SIDE, problems.SIDE)
+        row[0].imshow(np.block([list(line) for line in drawn]), vmin=-1, vmax=1,
+                      extent=(-2.1, 2.1, -2.1, 2.1))  # fmt: skip
         for axis, factor in zip(row[1:], truth.T):
-            colors = {"c": factor, "cmap": "coolwarm", "vmin": -1, "vmax": 1}
-            dots = axis.scatter(*codes.T, s=1.5, linewidths=0, **colors)
-            limits = {"xlim": (-2.7, 2.7), "ylim": (-2.7, 2.7)}
-            axis.set(xlabel="$z_1$", ylabel="$z_2$", aspect="equal", **limits)
-            figure.colorbar(dots, ax=axis, ticks=[-1, 0, 1], shrink=0.8)
-    for axis, title in zip(axes[0], ("decoder means", "codes by angle", "codes by emotion")):
-        axis.set_title(title, fontsize=10)
+            axis.scatter(*code.T, s=3, linewidths=0, c=SHADES(factor / 2 + 0.5))
+            axis.set(aspect="equal", anchor="N", xlim=(-most, most), ylim=(-most, most))
+        for axis in row:
+            axis.set(xticks=[-2, 0, 2], yticks=[-2, 0, 2], xlabel="first code")
+            axis.set_ylabel(f"{named(model.targets)}\nsecond code")
+            axis.label_outer()
+    axes[0, 0].set_title("decoded faces", fontsize=7)
+    axes[0, 1].set_title("codes: angle\n(dark is right)", fontsize=7)
+    axes[0, 2].set_title("codes: emotion\n(dark is sad)", fontsize=7)
     return {"figure.png": figure}
 
 
 def digits(fits, rows, known):
-    """Digits decoded from twelve codes of the prior, for every model."""
-    models = [(name, fit[k]) for name, fit in fits.items() for k in range(len(fit))]
-    models = [(name, model) for name, model in models if model.seeds == models[0][1].seeds]
-    figure, axes = blank(0.4 + 0.5 * len(models), len(models), width=6)
-    for axis, (name, model) in zip(axes[:, 0], models):
-        z = np.random.default_rng(0).standard_normal((12, model.latent))
-        drawn = model.decoder(z).mean.reshape(12, problems.PIXELS, problems.PIXELS)
-        axis.imshow(np.block([list(drawn)]), cmap="gray_r", vmin=-1, vmax=1)
+    """Digits decoded from ten codes of the prior, for every model."""
+    figure, pairs = row_per_model(fits, rows, known, 0.35)
+    for axis, model in pairs:
+        z = np.random.default_rng(0).standard_normal((10, model.latent))
+        drawn = model.decoder(z).mean.reshape(10, problems.PIXELS, problems.PIXELS)
+        axis.imshow(np.block([list(drawn)]), vmin=-1, vmax=1)
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
-        text = f"{name}\n{named(model.targets)}"
-        axis.set_ylabel(text, rotation=0, ha="right", va="center", fontsize=8)
     return {"figure.png": figure}
 
 
-def information(fits, rows, known):
-    """I - M against M: by the bound alone, and from both sides."""
-    figure, axes = blank(3.4, 1, 2, width=7, sharex=True, sharey=True)
-    names = list(dict.fromkeys(name.split(",")[0] for name in fits))
-    for axis, way in zip(axes[0], ("bound alone", "both sides")):
-        axis.axhspan(-problems.REACHED, problems.REACHED, color="0.85", lw=0, zorder=0)
-        for name, shape in zip(names, "osD^v<>P"):
-            own = problems.values(rows, "target", group=f"{name}, {way}")
-            low, high = (
-                problems.values(rows, f"information_{end}", group=f"{name}, {way}") - own
-                for end in ("low", "high")
-            )
-            style = {"fmt": shape, "ms": 5, "alpha": 0.8, "mec": "w", "mew": 0.4, "label": name}
-            axis.errorbar(own, (low + high) / 2, (high - low) / 2, **style)
-        axis.set(title=f"trained by {way}", xlabel="asked for: $M$ (nats)")
-        axis.set_yscale("symlog", linthresh=0.05)
-        axis.set_yticks([-0.05, 0, 0.05, 0.5, 2], ["-0.05", "0", "0.05", "0.5", "2"])
-    axes[0, 0].set_ylabel("had more: $I(z, x) - M$ (nats)")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), ncols=4, **ABOVE)
-    return {"figure.png": figure}
+def had(rows):
+    """M of every row; the middle and half the length of the interval that I is known to lie in."""
+    column = partial(problems.values, rows)
+    target, low, high = map(column, ("target", "information_low", "information_high"))
+    return target, (low + high) / 2, (high - low) / 2
 
 
-def scaling(rows):
-    """Seconds against each of the three, and what growing in proportion would be."""
-    figure, axes = blank(2.6, 1, 4, width=8, sharey=True)
-    for axis, what in zip(axes[0], dict.fromkeys(row["grows"] for row in rows)):
-        x, y = (problems.values(rows, column, grows=what) for column in ("value", "seconds"))
-        if what == "r_samples":  # of which there may be none
-            x, what = x + 1, "r_samples + 1"
-        axis.loglog(x, y, "o-", ms=4, label="measured")
-        axis.loglog(x, y[-1] * x / x[-1], "--", color="0.5", lw=1, label="in proportion")
-        axis.set_xlabel(what)
-        axis.set_xticks(x, x)
-        axis.minorticks_off()
-    axes[0, 0].set_ylabel("seconds")
-    axes[0, 0].legend(frameon=False, fontsize=8)
+def posteriors(fits, rows, known):
+    """Exact p(z|x) against q and r, for x a tenth, a half and nine tenths along the code."""
+    shown = []
+    for name in "two clusters, bound alone", "ten categories, bound alone":
+        models = [*first_seed({name: fits[name]}, rows)]
+        shown += models[:1] + models[1:][-1:]  # of the first and the last target
+    figure, axes = blank(0.6 + 1.1 * len(shown), len(shown), sharex=True)
+    for axis, (name, model, row) in zip(axes[:, 0], shown):
+        x = known[name].rows
+        place = model.encoder(x).mean[:, 0].argsort()
+        x = x[place[[len(x) // 10, len(x) // 2, -1 - len(x) // 10]]]
+        q, r = model.encoder(x), model.auxiliary(x)
+        near = [p.mean + np.exp(p.log_var / 2) * np.linspace(-6, 6, 201) for p in (q, r)]
+        grid = np.unique(np.append(np.linspace(-3.5, 3.5, 701), near))
+        z = grid[:, None, None]
+        log_joint = model.decoder(z).log_prob(x) + log_prior(z)  # (z, x)
+        exact = np.exp(log_joint - mae.exact_log_likelihood(model.decoder, x))
+        for density, shade in zip(exact.T, SHADES([0.0, 0.5, 1.0])):
+            area = axis.fill_between(grid, density, color=shade, alpha=0.5, lw=0)
+        dashed, *_ = axis.plot(grid, np.exp(q.log_prob(z)), "k--")
+        dotted, *_ = axis.plot(grid, np.exp(r.log_prob(z)), "k:")
+        text = f"{name.partition(',')[0]}, {named(model.targets)}: $I = {row['information']:.3f}$"
+        axis.set_title(f"{text}, bound {round(row['infomax_bound'], 3) + 0:.3f} nats")
+        axis.set(xlim=(-3, 3), ylabel="density")
+    axis.set_xlabel("$z$")
+    names = "exact $p(z|x)$, three $x$", "$q(z|x)$", "$r(z|x)$"
+    figure.legend([area, dashed, dotted], names, ncols=3, **ABOVE)
     return figure
 
 
-EXPERIMENTS = (
-    split_normal, categorical, likelihood, sequences, methods, faces, digits, information,
-)  # fmt: skip
-DRAWINGS = {draw.__name__.replace("_", "-"): draw for draw in EXPERIMENTS}
+def information(fits, rows, known):
+    """I - M, by the bound alone and from both sides: a line for each kind of data and each M."""
+    kind = lambda row: (row["group"].partition(",")[0], problems.label(row["target"]))
+    lines = [*dict.fromkeys(map(kind, rows))]
+    figure, ((axis,),) = blank(0.8 + 0.13 * len(lines))
+    axis.axvspan(-problems.REACHED, problems.REACHED, color="0.88", lw=0)
+    for way, style in (("bound alone", {"mfc": "w"}), ("both sides", {})):
+        own = [row for row in rows if row["group"].endswith(way)]
+        target, middle, half = had(own)
+        places = [lines.index(kind(row)) for row in own]
+        axis.errorbar(middle - target, places, xerr=half, label=way, fmt="ok", **style)
+    axis.set_xscale("symlog", linthresh=0.05)
+    ends, ticks = axis.get_xlim(), [-5, -0.5, -0.05, 0, 0.05, 0.5, 5]
+    axis.set_xticks(ticks, map("{:g}".format, ticks))
+    first = dict(reversed(lines))  # target of each name
+    texts = [f"{name}  $M = {m}$" if m == first[name] else m for name, m in lines]
+    axis.set_yticks(range(len(lines)), texts)
+    axis.set(xlim=ends, ylim=(len(lines) - 0.5, -0.5), xlabel="$I(z, x) - M$ (nats); grey: ± 0.02")
+    figure.legend(ncols=2, title="trained by", **ABOVE)
+    return {"figure.png": figure, "posteriors.png": posteriors(fits, rows, known)}
+
+
+def summary(rows):
+    """I against M for every model of the MAE of every experiment."""
+    figure, ((axis,),) = blank(2.9)
+    axis.axline((0, 0), slope=1, color="0.7", zorder=0)
+    asked = [row for row in rows if row["method"] == "lagrangian"]
+    for alone, text, style in ((True, "the bound alone", {"mfc": "w"}), (False, "all others", {})):
+        own = [row for row in asked if row["group"].endswith("bound alone") == alone]
+        reached = f"{text}: {sum(row['reached'] for row in own)} of {len(own)} reached"
+        axis.errorbar(*had(own), label=reached, fmt="ok", **style)
+    axis.set(xlabel="asked for: $M$ (nats)", ylabel="had: $I(z, x)$ (nats)")
+    figure.legend(title="trained by", **ABOVE)
+    return figure
+
+
+def scaling(rows):
+    """Seconds against each of the four, and what growing in proportion would be."""
+    figure, axes = blank(3.2, 2, 2, sharey=True)
+    for axis, what in zip(axes.flat, dict.fromkeys(row["grows"] for row in rows)):
+        x, y = (problems.values(rows, column, grows=what) for column in ("value", "seconds"))
+        if what == "r_samples":  # of which there may be none
+            x, what = x + 1, "r_samples + 1"
+        axis.loglog(x, y, "ok-", label="measured")
+        axis.loglog(x, y[-1] * x / x[-1], "--", color="0.5", label="in proportion")
+        axis.minorticks_off()
+        axis.set_xticks(x, map("{:g}".format, x))
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.set(xlabel=what, ylabel="seconds")
+    figure.legend(*axis.get_legend_handles_labels(), ncols=2, **ABOVE)
+    return figure
+
+
+DRAWN = split_normal, categorical, likelihood, sequences, methods, faces, digits, information
+DRAWINGS = {draw.__name__.replace("_", "-"): draw for draw in DRAWN}

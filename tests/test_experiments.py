@@ -28,8 +28,9 @@ README = (ROOT / "README.md").read_text()
 PAGES = README + "".join(path.read_text() for path in sorted((ROOT / "docs").glob("*.md")))
 COMMANDS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
 MODULES = re.findall(r"(?m)^\| `(\w+)\.py` \|", README)  # "each imports only from those above it"
-DRAWN = {"split-normal": "history.png", "categorical": "history.png", "sequences": "strings.png"}
-PNG = b"\x89PNG"
+DRAWN = {"split-normal": "history", "categorical": "history", "sequences": "strings"}
+DRAWN["information"] = "posteriors"
+FORMATS = {"png": b"\x89PNG", "pdf": b"%PDF"}  # of every figure
 SMALL = {"methods": 40, "sequences": 10, "faces": 30, "digits": 30, "information": 30}  # steps
 INTERVALS = ("faces", "digits", "information")  # they take their time: one target
 
@@ -62,11 +63,12 @@ def test_a_run_prints_a_table_and_writes_its_files(name, tmp_path):
     done = run(name, "--information", *targets, *small, "--out", tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     folder, groups = tmp_path / name, experiments.EXPERIMENTS[name].groups
-    written = {"metrics.csv", "models.npz", "figure.png", DRAWN.get(name, "figure.png")}
+    drawn = {f"{file}.{kind}" for file in ("figure", DRAWN.get(name, "figure")) for kind in FORMATS}
+    written = {"metrics.csv", "models.npz"} | drawn
     assert {path.name for path in folder.iterdir()} == written
     printed = done.stdout.splitlines()[-len(written) :]
     assert set(printed) == {str(folder / file) for file in written}
-    assert all(path.read_bytes()[:4] == PNG for path in folder.glob("*.png"))
+    assert all((folder / file).read_bytes()[:4] == FORMATS[file[-3:]] for file in drawn)
 
     rows = metrics(folder)
     assert list(rows[0])[: len(problems.COLUMNS)] == problems.COLUMNS
@@ -139,11 +141,11 @@ def test_scaling_prints_its_curves(tmp_path, monkeypatch, capsys):
     curves = {"models": [4, 8], "steps": [2, 4], "batch": [4, 8], "r_samples": [0, 2]}
     monkeypatch.setattr(experiments, "CURVES", curves)
     experiments.main(["scaling", "--out", str(tmp_path)])
-    lines = [line.split()[:2] for line in capsys.readouterr().out.splitlines()[1:-2]]
+    lines = [line.split()[:2] for line in capsys.readouterr().out.splitlines()[1:-3]]
     assert lines == [[what, str(value)] for what, values in curves.items() for value in values]
     rows = metrics(tmp_path / "scaling")
     assert all(row["seconds"] > 0 for row in rows) and len(rows) == 8
-    assert (tmp_path / "scaling" / "figure.png").read_bytes()[:4] == PNG
+    assert (tmp_path / "scaling" / "figure.png").read_bytes()[:4] == FORMATS["png"]
 
 
 def test_one_definition_changes_the_data_of_split_normal(tmp_path, monkeypatch):
@@ -183,9 +185,9 @@ def test_one_definition_changes_the_data_of_split_normal(tmp_path, monkeypatch):
         assert row["below_optimum"] == pytest.approx(mean(log_p(x) - log_likelihood), abs=1e-7)
         encoder_information = mae.exact_encoder_information(fit[k].encoder, mixture.rows)
         assert row["encoder_information"] == pytest.approx(encoder_information, abs=1e-7)
-    assert len(rows) == 2 and (folder / "figure.png").read_bytes()[:4] == PNG
+    assert len(rows) == 2 and (folder / "figure.png").read_bytes()[:4] == FORMATS["png"]
     for axis in drawn[0]["figure.png"].axes[:2]:
-        _, truth = axis.lines
+        *_, truth = axis.lines
         np.testing.assert_allclose(truth.get_ydata(), np.exp(log_p(truth.get_xdata())))
 
 
