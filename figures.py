@@ -13,6 +13,7 @@ import matplotlib.style
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from PIL import Image  # which matplotlib brings with it
 
 import mae
@@ -114,7 +115,8 @@ def split_normal(fits, rows, known):
     for axis, model in pairs:
         top = mixture(axis, model, x, truth)
         axis.set(xlim=(x[0], x[-1]), ylim=(0, 1.08 * top), yticks=[float(f"{truth.max():.1g}")])
-    axis.set_xlabel("$x$ (ticks: the same density in every row)")
+    in_units(axis.xaxis, problem, 0)
+    axis.set_xlabel((*problem.names, "$x$ (ticks: the same density in every row)")[0])
     *curves, total, true = axis.lines
     names = "$p(x|z)\\,p(z)\\,dz$, by $z$", "all $z$: $p(x)$", "truth"
     figure.legend([curves[7], total, true], names, ncols=3, **ABOVE)
@@ -127,11 +129,11 @@ def categorical(fits, rows, known):
     figure, pairs = row_per_model(fits, rows, known)
     for axis, model in pairs:
         axis.fill_between(z, np.exp(log_prior(z[:, None])), color="0.9", lw=0)
-        probs = model.decoder(z[:, None]).probs
-        by_place(axis, z, dict(enumerate(probs.T)))
+        probs, (problem,) = model.decoder(z[:, None]).probs, known.values()
+        by_place(axis, z, dict(zip(problem.names or range(probs.shape[1]), probs.T)))
         axis.set(xlim=(z[0], z[-1]), ylim=(-0.03, 1.3), yticks=[0, 1])
     axis.set_xlabel("$z$")
-    figure.suptitle("$p(x|z)$ for each of the $x$, with its number; shaded: $p(z)$", fontsize=8)
+    figure.suptitle("$p(x|z)$ for each $x$, by number or name; shaded: $p(z)$", fontsize=8)
     return {"figure.png": figure, "history.png": history(*fits.values())}
 
 
@@ -144,6 +146,37 @@ def by_place(axis, z, probs):
         near = np.abs(z - means[k]).argmin()
         if p[k, near] > 1.1 * np.delete(p[:, near], k).max():
             note(axis, [*probs][k], (z[near], p[k, near]), (0, 4), color=color)
+
+
+def own(fits, rows, known):
+    """Data of your own: as the normal, as the categories, or the course of several features."""
+    (problem,), (fit,) = known.values(), fits.values()
+    if fit.likelihood.discrete or fit.features == 1:
+        return (categorical if fit.likelihood.discrete else split_normal)(fits, rows, known)
+    models, z = [*first_seed(fits, rows)], np.linspace(-2.5, 2.5, 201)
+    figure, axes = blank(0.6 + 0.9 * fit.features, fit.features, sharex=True)
+    for i, (axis, name) in enumerate(zip(axes[:, 0], problem.names)):
+        for (_, model, _), color in zip(models, SHADES(np.linspace(0, 1, len(models)))):
+            p = model.decoder(z[:, None])
+            mean, std = p.mean[:, i], p.std[:, i]
+            axis.fill_between(z, mean - std, mean + std, color=color, alpha=0.2, lw=0)
+            axis.plot(z, mean, color=color, label=named(model.targets))
+        axis.set(ylabel=name, xlim=(z[0], z[-1]))
+        in_units(axis.yaxis, problem, i)
+    axis.set_xlabel("code $z$; band: one standard deviation of $p(x|z)$")
+    figure.legend(*axis.get_legend_handles_labels(), ncols=4, **ABOVE)
+    return {"figure.png": figure, "history.png": history(fit)}
+
+
+def in_units(axis, problem, feature):
+    """Ticks of standardised data where and as they were before."""
+    if problem.names:
+        axis.axes.autoscale_view()
+        mean, std = problem.units[0][feature], problem.units[1][feature]
+        ends = axis.get_view_interval()
+        low, high = mean + std * ends
+        ticks = [tick for tick in MaxNLocator(4).tick_values(low, high) if low <= tick <= high]
+        axis.set_ticks((np.array(ticks) - mean) / std, map("{:g}".format, ticks))
 
 
 def history(fit):
@@ -396,5 +429,5 @@ def scaling(rows):
     return figure
 
 
-DRAWN = split_normal, categorical, likelihood, sequences, methods, faces, digits, information
+DRAWN = split_normal, categorical, own, likelihood, sequences, methods, faces, digits, information
 DRAWINGS = {draw.__name__.replace("_", "-"): draw for draw in DRAWN}

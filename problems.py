@@ -42,6 +42,8 @@ class Problem(NamedTuple):
     truth: Callable = None  # x -> its true density or probability
     extras: Callable = lambda model: {}  # further columns of metrics.csv
     draws: int = 4000  # of x, where I is not exact
+    names: tuple = ()  # of the features or categories
+    units: tuple = (0.0, 1.0)  # mean and standard deviation of the features, before the data's 0, 1
 
 
 # ----------------------------------------------------------------- what becomes of a trained model
