@@ -309,7 +309,8 @@ def _train(models, params, given, weigh, report, learning_rate, steps):
         lower, upper, information_grad = _information(models, params, *information_noise)
         target = wanted * min(1, step / (RAMP * steps))
         gap = np.where(constrained, target - (lower + upper) / 2, 0)
-        reconstruction, beta, weight = weigh(step / steps, gap, multiplier)
+        seen = models.networks(params), x, eps_q
+        reconstruction, beta, weight = weigh(step / steps, gap, multiplier, *seen)
         legal = models.q_samples == 1 or (beta == 1).all()
         require("q_samples", models.q_samples, legal, "1 for methods that weigh the KL")
 
@@ -387,8 +388,10 @@ def _weigher(methods, dtype):
         members = dict.fromkeys(members, slice(None))  # all: a view, not a copy
     weights = np.ones((3, len(methods), 1), dtype)
 
-    def weigh(progress, gap, multiplier):
+    def weigh(progress, gap, multiplier, *given):
         for method, own in members.items():
+            if method.gap:
+                gap[own] = method.gap(progress, *given)[own]
             chosen = method.weights(progress, gap[own], multiplier[own])
             for row, weight in zip(weights, chosen, strict=True):
                 row[own, 0] = weight
