@@ -353,13 +353,33 @@ def summary(claimed):
     return aligned(lines, str.ljust)
 
 
+def ask(options):
+    """Answer the reviewers' questions, print and write the answers -> their claims."""
+    import questions  # and with it matplotlib
+
+    chosen = {key: getattr(options, key) for key in ("seeds", "seed", "steps")}
+    chosen = {"seed": 0} | {key: value for key, value in chosen.items() if value is not None}
+    rows, curves = questions.run(chosen)
+    claimed = [("questions", claim) for claim in claims.questions(rows)]
+    tables = {0: summary(claimed)} | questions.tables(rows)
+    print(*tables.values(), sep="\n\n")
+    text = questions.page(Path(__file__).with_name("docs").joinpath("questions.md").read_text(), tables)
+    files = {"metrics.csv": lambda path: write_metrics(rows, path)}
+    files["questions.md"] = lambda path: Path(path).write_text(text)
+    if not options.no_plot:
+        drawn = questions.figures(rows, curves)
+        files |= {file: figure.savefig for file, figure in drawn.items()}
+    print(*models.write(options.out / "questions", files), sep="\n")
+    return claimed
+
+
 def run_all(options):
     claimed = []
     for name, experiment in EXPERIMENTS.items():
         print(f"\n{name}: {experiment.summary}")
         rows = run(name, options)
         claimed += [(name, claim) for claim in experiment.claims(rows)]
-    print("\n" + summary(claimed))
+    print("\n" + summary(claimed + ask(options)))
 
 
 # ------------------------------------------------------------------------------------ command line
@@ -387,6 +407,7 @@ proposals = number(int, 0, 10**4, "integer")
 
 def parser():
     summaries = {name: experiment.summary for name, experiment in EXPERIMENTS.items()}
+    summaries |= {"questions": "the reviewers' questions, in numbers (docs/questions.md)"}
     summaries |= {"scaling": SCALING, "all": "every experiment above, and a summary of the claims"}
     listed = "\n".join(["experiments:", *(f"  {n:14}{text}" for n, text in summaries.items())])
     parser = argparse.ArgumentParser(
@@ -429,6 +450,7 @@ def parse(arguments):
     experiment = EXPERIMENTS.get(options.name)
     for name in ("information", "method", *USUAL):
         applies = experiment and (name != "method" or experiment.keys == ("target",))
+        applies = applies or (options.name == "questions" and name in ("seeds", "seed", "steps"))
         if getattr(options, name) is not None and not applies:
             parser().error(f"argument --{name.replace('_', '-')}: does not apply to {options.name}")
     for group in experiment.groups.values() if experiment else ():
@@ -441,7 +463,7 @@ def parse(arguments):
 
 def main(arguments=None):
     options = parse(arguments)
-    command = {"scaling": scaling, "all": run_all}.get(options.name)
+    command = {"scaling": scaling, "questions": ask, "all": run_all}.get(options.name)
     command(options) if command else run(options.name, options)
 
 
