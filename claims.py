@@ -86,13 +86,17 @@ def methods(rows):
     bound = of("infomax_bound", "im:0.1", group="categorical")
     above = bound.max() - UNIFORM.ceiling
     lost = of("below_optimum", "im:0.1", group="split-normal")
+    able = [row for row in rows if row["group"] != "restricted"]  # to have the optimum at any I
+    rate = values([row for row in rows if ":1" in row["method"]], "information", group="restricted")
     yield at_least("IM on categorical: bound", 2.09, bound.min())
     yield at_most("IM on categorical: bound above its ceiling, nats", 1e-8, above)
     yield at_least("IM: likelihood lost, nats", 0.1, lost.min())
     yield at_most("beta = 2 ignores the code: I", 0.01, of("information", "beta:2").max())
     yield at_most("MAE: |I - M|", REACHED, misses(rows, "information"))
-    yield at_most("MAE: likelihood lost, nats", 0.002, of("below_optimum", "lagrangian").max())
+    lost = values(able, "below_optimum", method="lagrangian")
+    yield at_most("MAE: likelihood lost, nats", 0.002, lost.max())
     yield at_least("penalty: likelihood lost, nats", 0.002, of("below_optimum", "penalty").max())
+    yield at_least("rate held at 1, restricted: |I - 1|", 0.15, np.abs(rate - 1).min())
 
 
 def two_sided(rows):

@@ -449,13 +449,14 @@ def against_i(rows):
             axis.plot(*np.transpose(points), style, ms=2.5, color=color)
             text = {"elbo": "ELBO", "log_likelihood": "log-likelihood"}.get(column, column)
             side = {"ha": "right", "va": "top"} if axis is below and column == "elbo" else {}
-            axis.annotate(text, points[-5], (-3, -3) if side else (3, 3), color=color,
+            axis.annotate(text, points[2 if axis is above else -5], (-3, -3) if side else (3, 3), color=color,
                           textcoords="offset points", **side)  # fmt: skip
             for row, mark in zip(others, "*PvX^"):
                 axis.plot(row["information"], row[column], mark, ms=6, color=color, mec="w", mew=0.4)
     for row in others:
         name = row["setting"].removeprefix("causal, ").replace("vae", "VAE")
-        below.annotate(name, (row["information"], row["elbo"]), (2, -5), va="top",
+        below.annotate(name, (row["information"], row["elbo"]), (-2, -4), va="top",
+                       ha="right" if row["information"] > 0.5 else "left",
                        textcoords="offset points")  # fmt: skip
     for at, text in ((problems.I_PROTOTYPE, "which prototype"), (-SEQUENCES.optimum, "$H(x)$")):
         above.axvline(at, color="0.6", lw=0.8, ls=":")
