@@ -23,7 +23,7 @@ import mae
 import models
 import problems
 from problems import (
-    DIGITS, EXACT, FACES, NORMAL, SEQUENCES, STD, UNIFORM, Problem, autoregressive, holding, label,
+    DIGITS, FACES, NORMAL, SEQUENCES, STD, UNIFORM, Problem, autoregressive, holding, label,
     rows_of,
 )  # fmt: skip
 
@@ -370,7 +370,9 @@ def ask(options):
     claimed = [("questions", claim) for claim in claims.questions(rows)]
     tables = {0: summary(claimed)} | questions.tables(rows)
     print(*tables.values(), sep="\n\n")
-    text = questions.page(Path(__file__).with_name("docs").joinpath("questions.md").read_text(), tables)
+    text = questions.page(
+        Path(__file__).with_name("docs").joinpath("questions.md").read_text(), tables
+    )
     files = {"metrics.csv": lambda path: write_metrics(rows, path)}
     files["questions.md"] = lambda path: Path(path).write_text(text)
     if not options.no_plot:

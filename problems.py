@@ -134,7 +134,7 @@ def values(rows, column, **where):
     return np.array([row[column] for row in chosen])
 
 
-# ------------------------------------------------ other numbers to hold, as methods of the same loop
+# ----------------------------------------------- other numbers to hold: methods of the same loop
 
 
 def rate_at(level):

@@ -38,11 +38,6 @@ def one_sided(decoder, stand_in, z, eps_x, eps_r):
     return (mae.infomax_bound(decoder, stand_in, z, eps_x),) * 2
 
 
-def nothing(decoder, stand_in, z, eps_x, eps_r):
-    """No estimate: with r constrained, a VAE."""
-    return (0 * z[..., 0],) * 2
-
-
 def score_function(rng, baseline=True):
     """The bound with the gradient of REINFORCE: one x drawn, (f - baseline) grad log p(x|z).
 
@@ -122,14 +117,6 @@ FIXED, CLUSTERS = (NORMAL, mae.fixed_variance(STD)), (problems.LINES["two cluste
 MAE, FREE = mae.LAGRANGIAN, (mae.annealed(0.5), mae.beta_vae(0.5), mae.infomax(0.1))
 
 
-def penalty(c):
-    return mae.Method(f"C = {c:g}", lambda t, gap, multiplier: (1, 1, c * np.sign(gap)))
-
-
-def free(*methods):
-    return dict.fromkeys([mae.VAE, *methods], [None])
-
-
 def read_back(model):
     """The shares of strings and of bits that the most probable string at q's mean has right."""
     every = np.eye(len(STRINGS))
@@ -138,15 +125,21 @@ def read_back(model):
     return {"strings": share(right.all(-1)), "bits": share(right.mean(-1))}
 
 
+free = lambda *methods: dict.fromkeys([mae.VAE, *methods], [None])
+soft = lambda c: lambda t, gap, multiplier: (1, 1, c * np.sign(gap))
+HARD = {mae.Method(f"C = {c:g}", soft(c)): [1.0] for c in (0.1, 0.3, 1, 3, 10, 30)} | {MAE: [1.0]}
 OPEN, N4, N16 = {"way": train, "steps": 800}, {"r_samples": 4}, {"r_samples": 16}
-JUDGED = {"two clusters": (CLUSTERS, [0.3, 0.7]), "fixed variance": (FIXED, [0.25, 1.0]),
-          "ten values": (TENS, [1.0, 2.0])}  # fmt: skip
-JUDGES = {"r": {}, "q": {"stand_in": Q}, "r, q of 5": {"q_samples": 5},
-          "q of 5": {"stand_in": Q, "q_samples": 5}}  # fmt: skip
-ESTIMATES = {"exact sum": one_sided, "score function": score_function(np.random.default_rng(0), False),
-             "and a baseline": score_function(np.random.default_rng(0))}  # fmt: skip
-HARD = {penalty(c): [1.0] for c in (0.1, 0.3, 1, 3, 10, 30)} | {MAE: [1.0]}
-READ, STRINGS_OF = SEQUENCES._replace(extras=read_back), {"steps": 600, "batch": 32, "learning_rate": 0.02, "r_samples": 1, "seeds": 1}
+JUDGED = {
+    "two clusters": (CLUSTERS, [0.3, 0.7]), "fixed variance": (FIXED, [0.25, 1.0]),
+    "ten values": (TENS, [1.0, 2.0]),
+}  # fmt: skip
+JUDGES = {
+    "r": {}, "q": {"stand_in": Q}, "r, q of 5": {"q_samples": 5},
+    "q of 5": {"stand_in": Q, "q_samples": 5},
+}  # fmt: skip
+READ = SEQUENCES._replace(extras=read_back)
+ONCE = {"batch": 32, "learning_rate": 0.02, "r_samples": 1, "seeds": 1}
+UP = {MAE: np.linspace(0.15, 3, 20).tolist()}
 CASES = {  # question: {setting: problem and family, {method: targets}, settings}
     3: {f"{name}: {judge}": (data, {MAE: wanted}, OPEN | own)
         for name, (data, wanted) in JUDGED.items() for judge, own in JUDGES.items()},
@@ -155,13 +148,13 @@ CASES = {  # question: {setting: problem and family, {method: targets}, settings
     5: {f"{n} draws": (TENS, {MAE: [1.0, 1.5, 2.0, 2.2]}, N16 | {"q_samples": n, "steps": 1200})
         for n in (1, 5, 50)},
     6: {"normal": (GAUSS, HARD, {"seeds": 4}), "fixed variance": (FIXED, HARD, {"seeds": 4})},
-    7: {name: (TENS, {MAE: [1.0, 2.0]}, OPEN | {"estimate": own}) for name, own in ESTIMATES.items()},
-    9: {"causal": ((READ, autoregressive("causal", 6)),
-                   free(*FREE[:2]) | {MAE: np.linspace(0.15, 3, 20).tolist()}, STRINGS_OF),
-        "one bit back": ((READ, autoregressive("one bit back", 1)), free(), STRINGS_OF),
-        "factorised": ((READ, autoregressive("factorised", 0)), free(), STRINGS_OF)},
-    11: {"fixed variance": (FIXED, free(*FREE, *holding(NORMAL, 1)) | {mae.PENALTY: [1.0], MAE: [1.0]}, N4),
-         "ten values": (TENS, free(*FREE, *holding(UNIFORM, 2)) | {mae.PENALTY: [2.0], MAE: [2.0]}, N16)},
+    9: {name: ((READ, autoregressive(name, window)), methods, ONCE | {"steps": steps})
+        for name, window, methods, steps in
+        (("causal", 6, free(*FREE[:2]) | UP, 600), ("one bit back", 1, free(), 1200),
+         ("factorised", 0, free(), 1200))},
+    11: {name: (data, free(*FREE, *holding(data[0], m)) | {mae.PENALTY: [m], MAE: [m]}, own)
+         for name, data, m, own in
+         (("fixed variance", FIXED, 1, N4), ("ten values", TENS, 2, N16))},
 }  # fmt: skip
 
 
@@ -202,7 +195,7 @@ TRACED = {
 
 
 def while_training(chosen):
-    """1: the estimates of I against I. 2: E KL[p(z|x) || r] = I - bound, with 1 and 5 steps of r."""
+    """1: estimates of I against I. 2: E KL[p(z|x) || r] = I - bound, with 1 and 5 steps of r."""
     rows, settings = [], {"seeds": 2, "steps": 800} | chosen
     steps = settings["steps"]
 
@@ -257,10 +250,13 @@ def posteriors(model, draws):
 
 def gradients(chosen):
     """7, and the variance of the decoder's gradient at the models trained by the exact sum."""
-    rows, fits = every(7, chosen)
-    models, ways = fits["exact sum"], [*ESTIMATES.values()]
-    for k, row in enumerate(rows):
-        row["variance"] = variance(models[k % len(models)], ways[k // len(models)])
+    rng, rows = np.random.default_rng(chosen["seed"]), []
+    ways = {"exact sum": one_sided, "score function": score_function(rng, baseline=False)}
+    for name, estimate in (ways | {"and a baseline": score_function(rng)}).items():
+        case = TENS, {MAE: [1.0, 2.0]}, OPEN | {"estimate": estimate}
+        own, fit = one(7, name, case, chosen)
+        trained = trained if rows else fit
+        rows += [row | {"variance": variance(trained[k], estimate)} for k, row in enumerate(own)]
     return rows, {}
 
 
@@ -290,31 +286,38 @@ def betas(chosen):
         found = values(sweep, "information")[2:].reshape(-1, 2).mean(1)  # without the VAE's
         beta = round(float(np.interp(-target, -found, grid)), 4)
         slope = float(np.interp(beta, grid, np.gradient(found, grid)))
-        own, _ = one(8, name, (data, {mae.beta_vae(beta): [None], MAE: [target]}, {"seeds": 4}), chosen)
+        own, _ = one(
+            8, name, (data, {mae.beta_vae(beta): [None], MAE: [target]}, {"seeds": 4}), chosen
+        )
         rows += [row | {"target": target, "slope": slope} for row in own] + sweep
     return rows, {}
 
 
 def costs(chosen):
     """10: milliseconds of processor time per step of 16 models, 64 examples, ten values of x."""
-    vae, score = {"estimate": nothing, "constrained": True}, {"estimate": ESTIMATES["and a baseline"]}
+    free_of_i = lambda decoder, stand_in, z, *noise: (0 * z[..., 0],) * 2
     ways = {
-        "VAE, annealing, beta": (train, vae), "MAE, penalty, IM: the bound": (mae.fit, {"r_samples": 0}),
-        "the same, 4 proposals": (mae.fit, N4), "the same, 16 proposals": (mae.fit, N16),
-        "the bound, 5 steps of r": (train, {"r_steps": 5}), "the bound, score function": (train, score),
+        "VAE, annealing, beta": (train, {"estimate": free_of_i, "constrained": True}),
+        "MAE, penalty, IM: the bound": (mae.fit, {"r_samples": 0}),
+        "the same, 4 proposals": (mae.fit, N4),
+        "the same, 16 proposals": (mae.fit, N16),
+        "the bound, 5 steps of r": (train, {"r_steps": 5}),
+        "the bound, score function": (
+            train,
+            {"estimate": score_function(np.random.default_rng(0))},
+        ),
         "4 proposals, q of 5": (mae.fit, N4 | {"q_samples": 5}),
         "4 proposals, q of 50": (mae.fit, N4 | {"q_samples": 50}),
-    }  # fmt: skip
-    rows, settings = [], {"information": [1.0], "likelihood": mae.CATEGORICAL, "seeds": 16}
-    settings |= {"steps": 50, "batch": 64, "dtype": "float32", "seed": chosen["seed"]}
+    }
+    rows, settings = [], {"information": [1.0], "likelihood": mae.CATEGORICAL, "dtype": "float32"}
+    settings |= {"seeds": 16, "seed": chosen["seed"], "steps": 50, "batch": 64}
     for name, (way, own) in ways.items():
         taken = []
         for _ in range(3):
             start = time.process_time()
             way(UNIFORM.data, **settings, **own)
             taken.append(1000 * (time.process_time() - start) / settings["steps"])
-        names = {"question": 10, "setting": name, "target": 1.0, "seed": chosen["seed"]}
-        rows.append(names | {"ms": min(taken)})
+        rows.append({"question": 10, "setting": name, "target": 1.0, "ms": min(taken)})
         rows[-1]["relative"] = rows[-1]["ms"] / rows[0]["ms"]
     return rows, {}
 
@@ -326,17 +329,17 @@ TASKS = 9, 1, 3, 5, 8, 11, 10, 7, 6, 4  # what takes longest comes first
 
 
 def answer(chosen, question):
+    """The rows of one question, and what a figure needs beyond them."""
     with warnings.catch_warnings():  # the tables say what came out, by exact values
         warnings.simplefilter("ignore", mae.TrainingWarning)
-        return ANSWERS[question](chosen) if question in ANSWERS else (every(question, chosen)[0], {})
+        own = ANSWERS.get(question, lambda chosen: (every(question, chosen)[0], {}))
+        return own(chosen)
 
 
 def run(chosen, each=map):
     """Rows and posteriors of all questions; each: a map, perhaps over several processes."""
-    found = [*each(partial(answer, chosen), TASKS)]
-    rows = sum((rows for rows, _ in found), [])
-    rows.sort(key=lambda row: int(str(row["question"]).split()[0]))
-    return rows, dict(zip(TASKS, found))[5][1]
+    found = dict(zip(TASKS, each(partial(answer, chosen), TASKS)))
+    return sum((found[question][0] for question in sorted(found)), []), found[5][1]
 
 
 BOUND = {"information": "I", "infomax_bound": "bound", "below_optimum": "likelihood lost"}
@@ -350,7 +353,8 @@ COLUMNS = {  # of the table of each question
     8: HOLD | {"slope": "dI / d beta"},
     9: HOLD | {"elbo": "ELBO", "strings": "strings", "bits": "bits"},
     10: {"ms": "ms", "relative": "in those of a VAE"},
-    11: {"rate": "rate", "distortion": "distortion", "information": "I_p", "encoder_information": "I_q", "marginal_kl": "KL[q(z)||p]"},
+    11: {"rate": "rate", "distortion": "distortion", "information": "I_p",
+         "encoder_information": "I_q", "marginal_kl": "KL[q(z)||p]"},
 }  # fmt: skip
 
 
@@ -406,7 +410,9 @@ def trace(rows):
     """The estimates along training, of the first seed, against what is exact."""
     figure, axes = blank(4.6, 4, sharex=True)
     for axis, (name, (_, target, _)) in zip(axes[:, 0], TRACED.items()):
-        own = [row for row in rows if row["question"] == 1 and row["setting"].startswith(f"{name}, ")]
+        own = [
+            row for row in rows if row["question"] == 1 and row["setting"].startswith(f"{name}, ")
+        ]
         of = partial(values, own, seed=own[0]["seed"])
         axis.axhline(target, color="0.75", lw=0.8)
         axis.plot(of("step"), of("estimate"), "o", ms=2.5, color=ORANGE, label="$I$, estimated")
@@ -439,30 +445,37 @@ def around(curves):
 
 
 def against_i(rows):
-    """Strings and bits read back, likelihood and ELBO against the exact I; other models by name."""
+    """Strings and bits read back, ELBO and likelihood against the exact I; other models by name."""
     rows = [row for row in rows if row["question"] == 9]
     held, others = ([row for row in rows if (row["method"] == MAE.name) == own] for own in (1, 0))
-    figure, ((above,), (below,)) = blank(4, 2, sharex=True)
-    for axis, columns in ((above, ("strings", "bits")), (below, ("elbo", "log_likelihood"))):
-        for column, color, style in zip(columns, (BLUE, RED), ("o-", "s--")):
-            points = [[row["information"], row[column]] for row in held]
-            axis.plot(*np.transpose(points), style, ms=2.5, color=color)
-            text = {"elbo": "ELBO", "log_likelihood": "log-likelihood"}.get(column, column)
-            side = {"ha": "right", "va": "top"} if axis is below and column == "elbo" else {}
-            axis.annotate(text, points[2 if axis is above else -5], (-3, -3) if side else (3, 3), color=color,
-                          textcoords="offset points", **side)  # fmt: skip
-            for row, mark in zip(others, "*PvX^"):
-                axis.plot(row["information"], row[column], mark, ms=6, color=color, mec="w", mew=0.4)
+    figure, axes = blank(4, 2, sharex=True)
+    (above,), (below,) = axes
+    solid, dashed = {"color": BLUE, "marker": "o"}, {"color": RED, "marker": "s", "ls": "--"}
+    lines = {  # column: its name, axis, style, and where the name stands
+        "strings": ("strings", above, solid, (2, 0.56)),
+        "bits": ("bits", above, dashed, (2, 0.85)),
+        "elbo": ("ELBO", below, solid, (-7, -3.5)),
+        "log_likelihood": ("log-likelihood", below, dashed, (-5, -3.3)),
+    }  # fmt: skip
+    for column, (name, axis, style, (at, height)) in lines.items():
+        points = np.array([[row["information"], row[column]] for row in held])
+        axis.plot(*points.T, ms=2.5, **style)
+        axis.text(points[at, 0], height, name, color=style["color"])
+        for row, mark in zip(others, "*PvX^"):
+            other = style | {"marker": mark, "mec": "w", "mew": 0.4}
+            axis.plot(row["information"], row[column], ms=6, **other)
     for row in others:
         name = row["setting"].removeprefix("causal, ").replace("vae", "VAE")
-        below.annotate(name, (row["information"], row["elbo"]), (-2, -4), va="top",
-                       ha="right" if row["information"] > 0.5 else "left",
-                       textcoords="offset points")  # fmt: skip
-    for at, text in ((problems.I_PROTOTYPE, "which prototype"), (-SEQUENCES.optimum, "$H(x)$")):
-        above.axvline(at, color="0.6", lw=0.8, ls=":")
-        below.axvline(at, color="0.6", lw=0.8, ls=":")
-        above.annotate(text, (at, 0.02), (-2, 0), ha="right", rotation=90, color="0.3",
-                       textcoords="offset points")  # fmt: skip
+        at, side = (
+            (row["information"], row["elbo"]),
+            "right" if row["information"] > 0.5 else "left",
+        )
+        below.annotate(name, at, (-2, -4), textcoords="offset points", ha=side, va="top")
+    for at, text in ((problems.I_PROTOTYPE, "which prototype "), (-SEQUENCES.optimum, "$H(x)$ ")):
+        for axis in axes.flat:
+            axis.axvline(at, color="0.6", lw=0.8, ls=":")
+        above.text(at, 0.02, text, rotation=90, ha="right", color="0.3")
+    below.margins(y=0.12)
     above.set(ylabel="share right", ylim=(0, 1.05))
     below.set(ylabel="nats", xlabel="exact $I(z, x)$ (nats)")
     return figure

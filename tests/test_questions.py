@@ -128,7 +128,9 @@ def test_reading_back_is_of_the_most_probable_string():
 
     found = questions.read_back(Model())  # the last bit is always read as 0
     even = problems.SEQUENCES.truth(np.eye(64)[::2]).sum()
-    assert found["strings"] == pytest.approx(even) and found["bits"] == pytest.approx((5 + even) / 6)
+    assert found["strings"] == pytest.approx(even) and found["bits"] == pytest.approx(
+        (5 + even) / 6
+    )
 
 
 def test_the_command_answers_and_writes_every_question(tmp_path):
