@@ -58,7 +58,7 @@ def score_function(rng, baseline=True):
 
 def train(
     data, *, likelihood, information, seeds, seed, steps, batch=64, r_samples=0, q_samples=1,
-    r_steps=1, stand_in=R, estimate=None, constrained=False, look=None, dtype="float32",
+    r_steps=1, stand_in=R, estimate=None, constrained=False, look=lambda *_: None, dtype="float32",
 ):  # fmt: skip
     """`mae.fit` by the Lagrangian, written anew.
 
@@ -77,7 +77,7 @@ def train(
 
     def ascend(objective, step, part=slice(None)):
         grad = fit.layout.clip(elementwise_grad(objective)(params))[:, part]
-        rate = 1.5e-2 * 0.5 * (1 + math.cos(math.pi * step / steps))
+        rate = 0.0075 * (1 + math.cos(math.pi * step / steps))
         move, m[:, part], v[:, part] = nets.adam(grad, m[:, part], v[:, part], step + 1, rate)
         params[:, part] += move
 
@@ -88,25 +88,22 @@ def train(
             _, _, *noise, _ = next(given)
             ascend(bound, step, fit.layout.part["auxiliary"])
         x, eps_q, *noise, _ = next(given)
-        middle = sum(side.mean(-1) for side in estimate(now[0], now[stand_in], *noise)) / 2
+        middle = sum(side.mean(-1) / 2 for side in estimate(now[0], now[stand_in], *noise))
         gap = fit.targets * min(1, step / (mae.RAMP * steps)) - middle
         weight = mae.lagrangian(gap, multiplier)[1][:, None].astype(dtype)
-        if look:
-            look(step, replace(fit, params=params), middle, bound)
+        look(step, replace(fit, params=params), middle, bound)
 
         def objective(params):
             own = fit.networks(params)
-            judge = (own if constrained else now)[stand_in]
-            lower, upper = estimate(own[0], judge, *noise)
-            ascent = elbo(own[Q], own[0], x, eps_q).mean(-1)
-            ascent = ascent + (np.maximum(weight, 0) * lower).mean(-1)
-            ascent = ascent + (np.where(weight < 0, weight, 0) * upper).mean(-1)
+            lower, upper = estimate(own[0], (own if constrained else now)[stand_in], *noise)
+            information = np.maximum(weight, 0) * lower + np.where(weight < 0, weight, 0) * upper
+            ascent = elbo(own[Q], own[0], x, eps_q).mean(-1) + information.mean(-1)
             return ascent if constrained else ascent + bound(params)
 
         ascend(objective, step)
         if step >= mae.RAMP * steps:
-            pace = np.maximum(1, -multiplier) if r_samples else 1
-            multiplier = np.clip(multiplier + mae.LAMBDA_RATE * gap * pace, -most, most)
+            pace = mae.LAMBDA_RATE * (np.maximum(1, -multiplier) if r_samples else 1)
+            multiplier = np.clip(multiplier + pace * gap, -most, most)
     return replace(fit, params=params, history={"multiplier": multiplier[:, None]})
 
 
@@ -250,13 +247,13 @@ def posteriors(model, draws):
 
 def gradients(chosen):
     """7, and the variance of the decoder's gradient at the models trained by the exact sum."""
-    rng, rows = np.random.default_rng(chosen["seed"]), []
+    rng, rows, fits = np.random.default_rng(chosen["seed"]), [], []
     ways = {"exact sum": one_sided, "score function": score_function(rng, baseline=False)}
     for name, estimate in (ways | {"and a baseline": score_function(rng)}).items():
         case = TENS, {MAE: [1.0, 2.0]}, OPEN | {"estimate": estimate}
         own, fit = one(7, name, case, chosen)
-        trained = trained if rows else fit
-        rows += [row | {"variance": variance(trained[k], estimate)} for k, row in enumerate(own)]
+        fits.append(fit)
+        rows += [row | {"variance": variance(fits[0][k], estimate)} for k, row in enumerate(own)]
     return rows, {}
 
 
