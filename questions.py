@@ -458,16 +458,16 @@ def against_i(rows):
         points = np.array([[row["information"], row[column]] for row in held])
         axis.plot(*points.T, ms=2.5, **style)
         axis.text(points[at, 0], height, name, color=style["color"])
-        for row, mark in zip(others, "*PvX^"):
+        marks = np.repeat([*"*PvX^"], len(others) // 5)
+        for row, mark in zip(others, marks):
             other = style | {"marker": mark, "mec": "w", "mew": 0.4}
             axis.plot(row["information"], row[column], ms=6, **other)
-    for row in others:
-        name = row["setting"].removeprefix("causal, ").replace("vae", "VAE")
-        at, side = (
-            (row["information"], row["elbo"]),
-            "right" if row["information"] > 0.5 else "left",
-        )
-        below.annotate(name, at, (-2, -4), textcoords="offset points", ha=side, va="top")
+    spots = [(0, -5, "left", "top"), (0, 7, "center", "bottom"), (0, -5, "center", "top"),
+             (-5, 0, "right", "center"), (0, -5, "center", "top")]  # fmt: skip
+    for row, (*offset, ha, va) in zip(others[:: len({row["seed"] for row in rows})], spots):
+        name = row["setting"].removeprefix("causal, ").replace("vae", "VAE").replace(":", " ")
+        at, place = (row["information"], row["elbo"]), {"ha": ha, "va": va}
+        below.annotate(name, at, offset, textcoords="offset points", **place)
     for at, text in ((problems.I_PROTOTYPE, "which prototype "), (-SEQUENCES.optimum, "$H(x)$ ")):
         for axis in axes.flat:
             axis.axvline(at, color="0.6", lw=0.8, ls=":")
