@@ -364,21 +364,20 @@ def ask(options):
     """Answer the reviewers' questions, print and write the answers -> their claims."""
     import questions  # and with it matplotlib
 
+    page, folder = Path(__file__).parent / "docs" / "questions.md", options.out / "questions"
+    folder.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=folder).close()  # as in `run`
     chosen = {key: getattr(options, key) for key in ("seeds", "seed", "steps")}
-    chosen = {"seed": 0} | {key: value for key, value in chosen.items() if value is not None}
-    rows, curves = questions.run(chosen)
+    rows, curves = questions.run({key: n for key, n in chosen.items() if n is not None})
     claimed = [("questions", claim) for claim in claims.questions(rows)]
     tables = {0: summary(claimed)} | questions.tables(rows)
     print(*tables.values(), sep="\n\n")
-    text = questions.page(
-        Path(__file__).with_name("docs").joinpath("questions.md").read_text(), tables
-    )
+    text = questions.page(page.read_text("utf-8"), tables)
     files = {"metrics.csv": lambda path: write_metrics(rows, path)}
-    files["questions.md"] = lambda path: Path(path).write_text(text)
-    if not options.no_plot:
-        drawn = questions.figures(rows, curves)
-        files |= {file: figure.savefig for file, figure in drawn.items()}
-    print(*models.write(options.out / "questions", files), sep="\n")
+    files[page.name] = lambda path: Path(path).write_text(text, "utf-8")
+    drawn = {} if options.no_plot else questions.figures(rows, curves)
+    files |= {file: figure.savefig for file, figure in drawn.items()}
+    print(*models.write(folder, files), sep="\n")
     return claimed
 
 
