@@ -454,16 +454,16 @@ def against_i(rows):
     figure, axes = blank(4, 2, sharex=True)
     (above,), (below,) = axes
     solid, dashed = {"color": BLUE, "marker": "o"}, {"color": RED, "marker": "s", "ls": "--"}
-    lines = {  # column: its name, axis, style, and where the name stands
-        "strings": ("strings", above, solid, (2, 0.56)),
-        "bits": ("bits", above, dashed, (2, 0.85)),
-        "elbo": ("ELBO", below, solid, (-7, -3.5)),
-        "log_likelihood": ("log-likelihood", below, dashed, (-5, -3.3)),
+    lines = {  # column: name, axis, style; the point that the name stands at, and how far off
+        "strings": ("strings", above, solid, (2, 0, 4)),
+        "bits": ("bits", above, dashed, (2, 0, 4)),
+        "elbo": ("ELBO", below, solid, (-6, -14, -20)),
+        "log_likelihood": ("log-likelihood", below, dashed, (-5, 4, 2)),
     }  # fmt: skip
-    for column, (name, axis, style, (at, height)) in lines.items():
+    for column, (name, axis, style, (at, *offset)) in lines.items():
         points = np.array([[row["information"], row[column]] for row in held])
         axis.plot(*points.T, ms=2.5, **style)
-        axis.text(points[at, 0], height, name, color=style["color"])
+        axis.annotate(name, points[at], offset, textcoords="offset points", color=style["color"])
         marks = np.repeat([*"*PvX^"], len(others) // 5)
         for row, mark in zip(others, marks):
             other = style | {"marker": mark, "mec": "w", "mew": 0.4}
