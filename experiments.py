@@ -23,7 +23,8 @@ import mae
 import models
 import problems
 from problems import (
-    DIGITS, EXACT, FACES, NORMAL, SEQUENCES, STD, UNIFORM, Problem, autoregressive, label, rows_of,
+    DIGITS, FACES, NORMAL, SEQUENCES, STD, UNIFORM, Problem, autoregressive, holding, label,
+    rows_of,
 )  # fmt: skip
 
 LIKELIHOOD_KEPT = 0.01  # nats below the optimum that need no warning
@@ -56,7 +57,8 @@ ANNEALING = [mae.annealed(end) for end in (0.25, 0.5, 1)]
 VAE = {mae.VAE: (None,)}
 SWEEP = VAE | {MAE: tuple(np.linspace(0, 2, 9).tolist())}
 COMPARED = [mae.VAE, *ANNEALING[:2], *map(mae.beta_vae, (0.5, 2)), *map(mae.infomax, (0, 0.1))]
-COMPARED = dict.fromkeys(COMPARED, (None,)) | {mae.PENALTY: (1.0, 2.0), MAE: (1.0, 2.0)}
+HELD = {mae.PENALTY: (1.0, 2.0), MAE: (1.0, 2.0)}
+compared = lambda problem, m: dict.fromkeys([*COMPARED, *holding(problem, m)], (None,)) | HELD
 CAUSAL = dict.fromkeys([mae.VAE, *ANNEALING], (None,)) | {MAE: (0.0, 0.35, 0.7, 1.0, 1.2)}
 BY_METHOD = ("group", "method", "target")
 INTERVAL = ("information_low", "information_high")
@@ -109,16 +111,21 @@ EXPERIMENTS = {
         settings={"seeds": 3, "steps": 1000, "batch": 64, "r_samples": 1},
     ),
     "methods": Experiment(
-        "VAE, annealing, beta-VAE, IM, both forms of the MAE, side by side (related work)",
+        "VAE, annealing, beta-VAE, IM, holding rate or distortion, both forms of the MAE",
         {
-            "split-normal": Group(NORMAL, mae.GAUSSIAN, COMPARED, settings={"r_samples": 0}),
+            "split-normal": Group(
+                NORMAL, mae.GAUSSIAN, compared(NORMAL, 1), settings={"r_samples": 0}),
             "categorical": Group(
-                UNIFORM, mae.CATEGORICAL, COMPARED, settings={"r_samples": 16}),
+                UNIFORM, mae.CATEGORICAL, compared(UNIFORM, 2), settings={"r_samples": 16}),
+            "restricted": Group(
+                NORMAL, mae.fixed_variance(STD), dict.fromkeys(holding(NORMAL, 1), (None,))
+                | VAE | {MAE: (1.0,)}, False),
         },
         claims.methods,
         keys=BY_METHOD,
-        heads=(*EXACT[:3], "rate", "distortion", "log_likelihood", "elbo"),
-        settings={"seeds": 3, "steps": 6000, "batch": 64, "learning_rate": 0.02},
+        heads=("rate", "distortion", "information", "encoder_information", "marginal_kl",
+               "log_likelihood"),
+        settings={"seeds": 2, "steps": 4000, "batch": 64, "learning_rate": 0.02},
     ),
     "faces": Experiment(
         "faces with two hidden factors, laid out by a two-dimensional code (Figure 3)",
@@ -170,7 +177,7 @@ def aligned(lines, justify):
 
 HEADS = {"infomax_bound": "infomax bound", "log_likelihood": "log-likelihood", "elbo": "ELBO"}
 HEADS |= {"below_optimum": "below optimum", "encoder_information": "encoder inf."}
-HEADS |= {"information_low": "I from", "information_high": "to"}
+HEADS |= {"marginal_kl": "KL[q(z)||p(z)]", "information_low": "I from", "information_high": "to"}
 HEADS |= {"r2_angle": "R2 angle", "r2_emotion": "R2 emotion", "group": "data or decoder"}
 
 
@@ -352,6 +359,27 @@ def summary(claimed):
     return aligned(lines, str.ljust)
 
 
+def ask(options):
+    """Answer the reviewers' questions, print and write the answers -> their claims."""
+    import questions  # and with it matplotlib
+
+    page, folder = Path(__file__).parent / "docs" / "questions.md", options.out / "questions"
+    folder.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=folder).close()  # as in `run`
+    chosen = {key: getattr(options, key) for key in ("seeds", "seed", "steps")}
+    rows, curves = questions.run({key: n for key, n in chosen.items() if n is not None})
+    claimed = [("questions", claim) for claim in claims.questions(rows)]
+    tables = {0: summary(claimed)} | questions.tables(rows)
+    print(*tables.values(), sep="\n\n")
+    text = questions.page(page.read_text("utf-8"), tables)
+    files = {"metrics.csv": lambda path: write_metrics(rows, path)}
+    files[page.name] = lambda path: Path(path).write_text(text, "utf-8")
+    drawn = {} if options.no_plot else questions.figures(rows, curves)
+    files |= {file: figure.savefig for file, figure in drawn.items()}
+    print(*models.write(folder, files), sep="\n")
+    return claimed
+
+
 def run_all(options):
     claimed, every = [], []
     for name, experiment in EXPERIMENTS.items():
@@ -359,7 +387,7 @@ def run_all(options):
         rows = run(name, options)
         every += rows
         claimed += [(name, claim) for claim in experiment.claims(rows)]
-    print("\n" + summary(claimed))
+    print("\n" + summary(claimed + ask(options)))
     if not options.no_plot:
         import figures
 
@@ -392,6 +420,7 @@ proposals = number(int, 0, 10**4, "integer")
 
 def parser():
     summaries = {name: experiment.summary for name, experiment in EXPERIMENTS.items()}
+    summaries |= {"questions": "the reviewers' questions, in numbers (docs/questions.md)"}
     summaries |= {"scaling": SCALING, "all": "every experiment above, and a summary of the claims"}
     listed = "\n".join(["experiments:", *(f"  {n:14}{text}" for n, text in summaries.items())])
     parser = argparse.ArgumentParser(
@@ -434,6 +463,7 @@ def parse(arguments):
     experiment = EXPERIMENTS.get(options.name)
     for name in ("information", "method", *USUAL):
         applies = experiment and (name != "method" or experiment.keys == ("target",))
+        applies = applies or (options.name == "questions" and name in ("seeds", "seed", "steps"))
         if getattr(options, name) is not None and not applies:
             parser().error(f"argument --{name.replace('_', '-')}: does not apply to {options.name}")
     for group in experiment.groups.values() if experiment else ():
@@ -446,7 +476,7 @@ def parse(arguments):
 
 def main(arguments=None):
     options = parse(arguments)
-    command = {"scaling": scaling, "all": run_all}.get(options.name)
+    command = {"scaling": scaling, "questions": ask, "all": run_all}.get(options.name)
     command(options) if command else run(options.name, options)
 
 

@@ -334,7 +334,8 @@ def _train(models, params, given, weigh, report, learning_rate, steps):
         lower, upper, information_grad = _information(models, params, *information_noise)
         target = wanted * min(1, step / (RAMP * steps))
         gap = np.where(constrained, target - (lower + upper) / 2, 0)
-        reconstruction, beta, weight = weigh(step / steps, gap, multiplier)
+        seen = models.networks(params), x, eps_q
+        reconstruction, beta, weight = weigh(step / steps, gap, multiplier, *seen)
         legal = models.q_samples == 1 or (beta == 1).all()
         require("q_samples", models.q_samples, legal, "1 for methods that weigh the KL")
         legal = models.summed or not models.likelihood.binary or (weight == 0).all()
@@ -416,8 +417,10 @@ def _weigher(methods, dtype):
         members = dict.fromkeys(members, slice(None))  # all: a view, not a copy
     weights = np.ones((3, len(methods), 1), dtype)
 
-    def weigh(progress, gap, multiplier):
+    def weigh(progress, gap, multiplier, *given):
         for method, own in members.items():
+            if method.gap:
+                gap[own] = method.gap(progress, *given)[own]
             chosen = method.weights(progress, gap[own], multiplier[own])
             legal = np.iterable(chosen) and len(chosen) == 3
             require(f"{method.name}.weights", chosen, legal, "three: of reconstruction, KL and I")

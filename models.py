@@ -64,11 +64,14 @@ class Method(NamedTuple):
 
     weights(progress, gap, multiplier) -> the three weights; progress of the training from 0 to 1,
     gap = M - I (0 without a target) and multiplier: one of each per model, (models,). The
-    weights of reconstruction and I are the decoder's, that of the KL is the encoder's.
+    weights of reconstruction and I are the decoder's, that of the KL is the encoder's. A method
+    that holds something else than I has a gap of its own, gap(progress, networks, x, eps) of a
+    step's batch, (models,), networks as `Fit.networks` gives them; the multiplier follows it.
     """
 
     name: str
     weights: Callable
+    gap: Callable = None
 
 
 VAE = Method("vae", lambda t, gap, multiplier: (1, 1, 0))

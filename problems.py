@@ -27,7 +27,7 @@ PROPOSALS = 256  # of that interval
 EXACT = ["information", "infomax_bound", "encoder_information", "log_likelihood", "elbo"]
 COLUMNS = ["method", "target", "seed", *EXACT, "quadrature_error", "reached"]
 COLUMNS += ["information_low", "information_high", "r_samples"]
-COLUMNS += ["group", "below_optimum", "rate", "distortion"]
+COLUMNS += ["group", "below_optimum", "rate", "distortion", "marginal_kl"]
 
 
 class Problem(NamedTuple):
@@ -111,6 +111,7 @@ def exact_values(model, problem, tol):
         "below_optimum": problem.optimum - log_px,
         "rate": rate,
         "distortion": -elbo - rate,
+        "marginal_kl": model.encoder(problem.rows).kl().mean() - encoder_information,
         "quadrature_error": max(error, encoder_error, inner_error + outer_error),
     }
     return {name: float(value) for name, value in exact.items()}
@@ -133,6 +134,49 @@ def values(rows, column, **where):
     """A column of the rows that have these values in other columns."""
     chosen = (row for row in rows if all(row[name] == value for name, value in where.items()))
     return np.array([row[column] for row in chosen])
+
+
+# ----------------------------------------------- other numbers to hold: methods of the same loop
+
+
+def rate_at(level):
+    """The gap of a method that holds the KL of q(z|x) to p(z) at this level."""
+    return lambda t, networks, x, eps: level - networks[1](x).kl().mean(-1)
+
+
+def free_bits(level):
+    """max(KL, level) in place of the KL (Kingma et al., 2016), the KL of a batch."""
+    return mae.Method(f"free:{level:.3g}", lambda t, gap, _: (1, gap < 0, 0), rate_at(level))
+
+
+def capacity(level, weight=10):
+    """weight |KL - C|, C rising from 0 to the level as M does (Burgess et al., 2018)."""
+    gap = lambda t, *seen: rate_at(level * min(1, t / mae.RAMP))(t, *seen)
+    return mae.Method(f"|KL-C|:{level:.3g}", lambda t, gap, _: (1, -weight * np.sign(gap), 0), gap)
+
+
+def control_vae(level):
+    """beta, from 1 on, by a controller: of the error, and of their sum (Shao et al., 2020)."""
+    beta = lambda gap, total: 1 + 0.01 / (1 + np.exp(gap)) - 0.1 * total
+    weights = lambda t, gap, total: (1, np.maximum(beta(gap, total), 0), 0)
+    return mae.Method(f"control:{level:.3g}", weights, rate_at(level))
+
+
+def geco(level):
+    """min KL, distortion at the level: its multiplier 1 / beta (Rezende & Viola, 2018)."""
+
+    def gap(t, networks, x, eps):
+        decoder, encoder, _ = networks
+        return level + decoder(encoder(x).sample(eps)).log_prob(x).mean(-1)
+
+    return mae.Method(f"geco:{level:.3g}", lambda t, gap, total: (1, np.exp(0.1 * total), 0), gap)
+
+
+def holding(problem, level):
+    """The four at this rate, or at the distortion that belongs to it."""
+    return [
+        free_bits(level), capacity(level), control_vae(level), geco(-problem.optimum - level),
+    ]  # fmt: skip
 
 
 # --------------------------------------------------------------------- problems of known truth

@@ -239,7 +239,7 @@ def test_the_commands_of_the_readme_exist():
     assert "pip install -r requirements.txt && python experiments.py split-normal" in blocks
     assert "python -m pytest" in blocks
     names = re.findall(r"python experiments\.py ([\w-]+)", blocks)
-    assert set(names) == {*experiments.EXPERIMENTS, "scaling", "all"}
+    assert set(names) == {*experiments.EXPERIMENTS, "questions", "scaling", "all"}
 
 
 # Training amplifies the rounding of the processor: these, to less than 0.003 nats.
@@ -320,11 +320,13 @@ def test_all_runs_everything_and_ends_with_the_claims(tmp_path, monkeypatch, cap
             groups[key] = group._replace(problem=problem, settings=group.settings | settings)
         short = experiment._replace(groups=groups, settings=experiment.settings | settings)
         monkeypatch.setitem(experiments.EXPERIMENTS, name, short)
+    asked = ("questions", claims.at_most("a claim of the questions", 1, 2))
+    monkeypatch.setattr(experiments, "ask", lambda options: [asked])
     experiments.main(["all", "--no-plot", "--out", str(tmp_path)])
     assert {path.name for path in tmp_path.iterdir()} == set(experiments.EXPERIMENTS)
     head, *lines = capsys.readouterr().out.split("\n\n")[-1].splitlines()
     assert head.split() == ["experiment", "claim", "wanted", "found"]
-    assert {line.split()[0] for line in lines} == set(experiments.EXPERIMENTS)
+    assert {line.split()[0] for line in lines} == {*experiments.EXPERIMENTS, "questions"}
     assert all(line.endswith(("holds", "DOES NOT HOLD")) for line in lines)
     assert any(line.endswith("DOES NOT HOLD") for line in lines)  # after ten steps
 

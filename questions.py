@@ -1,0 +1,484 @@
+"""The reviewers' questions, each answered with numbers that are exact.
+
+`train` is the loop of `mae.fit` once more, in the open, so that what the paper leaves to choose can
+be exchanged: who stands in for p(z|x), what estimates I, who ascends what. A question is a set of
+cases, or a function of its own -> rows of metrics.csv, one per model and `setting`, and the fits.
+"""
+
+import contextlib
+import math
+import re
+import time
+import warnings
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+from autograd import elementwise_grad
+from autograd.tracer import getval
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+import batches
+import mae
+import models
+import nets
+import problems
+from distributions import log_prior
+from problems import (
+    NORMAL, SEQUENCES, STD, STRINGS, UNIFORM, autoregressive, evaluate, holding, label, values,
+)  # fmt: skip
+
+# ------------------------------------------------------------------------- training in the open
+
+R, Q = 2, 1  # which of decoder, encoder, auxiliary stands in for p(z|x)
+
+
+def one_sided(decoder, stand_in, z, eps_x, eps_r):
+    """The poster's estimate of I, for either side: the infomax bound."""
+    return (mae.infomax_bound(decoder, stand_in, z, eps_x),) * 2
+
+
+def score_function(rng, baseline=True):
+    """The bound with the gradient of REINFORCE: one x drawn, (f - baseline) grad log p(x|z).
+
+    f = log r(z|x); the baseline is the mean f of the batch's other examples.
+    """
+
+    def estimate(decoder, stand_in, z, eps_x, eps_r):
+        p = decoder(z)
+        logits = getval(p.logits)
+        x = np.eye(logits.shape[-1])[(logits + rng.gumbel(size=logits.shape)).argmax(-1)]
+        f, log_px = stand_in(x).log_prob(z), p.log_prob(x)
+        others = (f.sum(-1, keepdims=True) - f) / (f.shape[-1] - 1)
+        score = getval(f - others if baseline else f) * (log_px - getval(log_px))
+        return (mae.prior_entropy(1) + f + score,) * 2
+
+    return estimate
+
+
+def train(
+    data, *, likelihood, information, seeds, seed, steps, batch=64, r_samples=0, q_samples=1,
+    r_steps=1, stand_in=R, estimate=None, constrained=False, look=lambda *_: None, dtype="float32",
+):  # fmt: skip
+    """`mae.fit` by the Lagrangian, written anew.
+
+    r_steps: of r for each of the model, on batches of their own. stand_in: R or Q, for p(z|x) in
+    the estimate of I. constrained: r ascends the constrained objective in place of the bound.
+    look(step, models, estimate of I, bound of their weights on this batch) comes before every step.
+    """
+    sample, _ = batches.sampler(data, likelihood.discrete)
+    sizes = {"features": sample(np.random.default_rng(0), 1).shape[-1], "latent": 1, "hidden": 16}
+    sizes |= {"r_samples": r_samples, "q_samples": q_samples, "likelihood": likelihood}
+    fit = models.untrained(information, [mae.LAGRANGIAN] * len(information), seed, seeds, **sizes)
+    params, given = batches.start(fit, sample, dtype, steps * r_steps, batch)
+    m, v, multiplier = np.zeros_like(params), np.zeros_like(params), np.zeros(len(params))
+    estimate = estimate or (mae.information_bounds if r_samples else one_sided)
+    elbo, most = mae.iwae if q_samples > 1 else mae.elbo, mae.LAMBDA_MOST[r_samples > 0]
+
+    def ascend(objective, step, part=slice(None)):
+        grad = fit.layout.clip(elementwise_grad(objective)(params))[:, part]
+        rate = 0.0075 * (1 + math.cos(math.pi * step / steps))
+        move, m[:, part], v[:, part] = nets.adam(grad, m[:, part], v[:, part], step + 1, rate)
+        params[:, part] += move
+
+    for step in range(steps):
+        now = fit.networks(params)  # they move with params, but no gradient passes through them
+        bound = lambda own: mae.infomax_bound(now[0], fit.networks(own)[R], *noise[:2]).mean(-1)
+        for _ in range(r_steps - 1):
+            _, _, *noise, _ = next(given)
+            ascend(bound, step, fit.layout.part["auxiliary"])
+        x, eps_q, *noise, _ = next(given)
+        middle = sum(side.mean(-1) / 2 for side in estimate(now[0], now[stand_in], *noise))
+        gap = fit.targets * min(1, step / (mae.RAMP * steps)) - middle
+        weight = mae.lagrangian(gap, multiplier)[1][:, None].astype(dtype)
+        look(step, replace(fit, params=params), middle, bound)
+
+        def objective(params):
+            own = fit.networks(params)
+            lower, upper = estimate(own[0], (own if constrained else now)[stand_in], *noise)
+            information = np.maximum(weight, 0) * lower + np.where(weight < 0, weight, 0) * upper
+            ascent = elbo(own[Q], own[0], x, eps_q).mean(-1) + information.mean(-1)
+            return ascent if constrained else ascent + bound(params)
+
+        ascend(objective, step)
+        if step >= mae.RAMP * steps:
+            pace = mae.LAMBDA_RATE * (np.maximum(1, -multiplier) if r_samples else 1)
+            multiplier = np.clip(multiplier + pace * gap, -most, most)
+    return replace(fit, params=params, history={"multiplier": multiplier[:, None]})
+
+
+# -------------------------------------------------------------------------------------- the cases
+
+GAUSS, TENS = (NORMAL, mae.GAUSSIAN), (UNIFORM, mae.CATEGORICAL)
+FIXED, CLUSTERS = (NORMAL, mae.fixed_variance(STD)), (problems.LINES["two clusters"], mae.GAUSSIAN)
+MAE, FREE = mae.LAGRANGIAN, (mae.annealed(0.5), mae.beta_vae(0.5), mae.infomax(0.1))
+
+
+def read_back(model):
+    """The shares of strings and of bits that the most probable string at q's mean has right."""
+    every = np.eye(len(STRINGS))
+    right = STRINGS[model.decoder(model.encoder(every).mean).probs.argmax(-1)] == STRINGS
+    share = lambda own: float(SEQUENCES.truth(every) @ own)  # right: (string, bit)
+    return {"strings": share(right.all(-1)), "bits": share(right.mean(-1))}
+
+
+free = lambda *methods: dict.fromkeys([mae.VAE, *methods], [None])
+soft = lambda c: lambda t, gap, multiplier: (1, 1, c * np.sign(gap))
+HARD = {mae.Method(f"C = {c:g}", soft(c)): [1.0] for c in (0.1, 0.3, 1, 3, 10, 30)} | {MAE: [1.0]}
+OPEN, N4, N16 = {"way": train, "steps": 800}, {"r_samples": 4}, {"r_samples": 16}
+JUDGED = {
+    "two clusters": (CLUSTERS, [0.3, 0.7]), "fixed variance": (FIXED, [0.25, 1.0]),
+    "ten values": (TENS, [1.0, 2.0]),
+}  # fmt: skip
+JUDGES = {
+    "r": {}, "q": {"stand_in": Q}, "r, q of 5": {"q_samples": 5},
+    "q of 5": {"stand_in": Q, "q_samples": 5},
+}  # fmt: skip
+READ = SEQUENCES._replace(extras=read_back)
+ONCE = {"batch": 32, "learning_rate": 0.02, "r_samples": 1, "seeds": 1}
+UP = {MAE: np.linspace(0.15, 3, 20).tolist()}
+CASES = {  # question: {setting: problem and family, {method: targets}, settings}
+    3: {f"{name}: {judge}": (data, {MAE: wanted}, OPEN | own)
+        for name, (data, wanted) in JUDGED.items() for judge, own in JUDGES.items()},
+    4: {f"r ascends the {name}": (FIXED, {MAE: [0.25, 0.5]}, OPEN | {"constrained": own})
+        for name, own in (("bound", False), ("objective", True))},
+    5: {f"{n} draws": (TENS, {MAE: [1.0, 1.5, 2.0, 2.2]}, N16 | {"q_samples": n, "steps": 1200})
+        for n in (1, 5, 50)},
+    6: {"normal": (GAUSS, HARD, {"seeds": 4}), "fixed variance": (FIXED, HARD, {"seeds": 4})},
+    9: {name: ((READ, autoregressive(name, window)), methods, ONCE | {"steps": steps})
+        for name, window, methods, steps in
+        (("causal", 6, free(*FREE[:2]) | UP, 600), ("one bit back", 1, free(), 1200),
+         ("factorised", 0, free(), 1200))},
+    11: {name: (data, free(*FREE, *holding(data[0], m)) | {mae.PENALTY: [m], MAE: [m]}, own)
+         for name, data, m, own in
+         (("fixed variance", FIXED, 1, N4), ("ten values", TENS, 2, N16))},
+}  # fmt: skip
+
+
+def one(question, setting, case, chosen):
+    """The rows and the fit of one case."""
+    (problem, likelihood), wanted, own = case
+    settings = {"seeds": 2, "steps": 1000, "batch": 64, "way": mae.fit} | own | chosen
+    methods, information = zip(*((method, m) for method in wanted for m in wanted[method]))
+    way = settings.pop("way")
+    settings |= {"method": methods} if way is mae.fit else {}
+    fit = way(problem.data, likelihood=likelihood, information=information, **settings)
+    rows = []
+    for k in range(len(fit)):
+        name = f"{setting}, {fit.methods[k]}" if len(wanted) > 1 else setting
+        row = evaluate(fit[k], problem) | named(question, name, fit[k])
+        rows.append(row | {"multiplier": float(fit.history["multiplier"][k, -1])})
+    return rows, fit
+
+
+def named(question, setting, model):
+    """The columns that say which model a row is of."""
+    names = {"question": question, "setting": setting, "method": str(model.methods)}
+    return names | {"target": float(model.targets), "seed": int(model.seeds)}
+
+
+def every(question, chosen):
+    """All rows of a question, and its fits."""
+    found = {name: one(question, name, case, chosen) for name, case in CASES[question].items()}
+    return sum((rows for rows, _ in found.values()), []), {k: fit for k, (_, fit) in found.items()}
+
+
+# ---------------------------------------------------------------- questions with more than cases
+
+TRACED = {
+    "normal, M = 1": (GAUSS, 1.0, N4), "normal, M = 2.5": (GAUSS, 2.5, N4),
+    "ten values": (TENS, 2.0, N16), "fixed variance": (FIXED, 0.25, N4),
+}  # fmt: skip
+
+
+def while_training(chosen):
+    """1: estimates of I against I. 2: E KL[p(z|x) || r] = I - bound, with 1 and 5 steps of r."""
+    rows, settings = [], {"seeds": 2, "steps": 800} | chosen
+    steps = settings["steps"]
+
+    def look(question, setting, looks, step, models, middle, bound):
+        if step not in looks:
+            return
+        phase = "held" if step >= mae.RAMP * (steps - 1) else "rising"
+        for k, sampled in enumerate(bound(models.params)):
+            pair, i, exact = (models[k].decoder, models[k].auxiliary), math.nan, math.nan
+            with contextlib.suppress(mae.QuadratureError):
+                i, exact = map(float, mae.exact_information_and_bound(*pair, tol=1e-6))
+            row = named(question, f"{setting}, {phase}", models[k]) | {"step": step}
+            row |= {"information": i, "infomax_bound": exact, "kl": i - exact}
+            row |= {"estimate": float(middle[k]), "gap": float(middle[k] - i)}
+            row |= {"sampled_bound": float(sampled), "bound_gap": float(sampled - exact)}
+            rows.append(row)
+
+    for setting, ((problem, likelihood), target, proposals) in TRACED.items():
+        for question, n, points, own in ((1, 1, 40, proposals), (2, 1, 20, {}), (2, 5, 20, {})):
+            text = setting if question == 1 else f"{setting}: {n} of r"
+            see = partial(look, question, text, {*np.linspace(0, steps - 1, points).astype(int)})
+            own = own | settings | {"likelihood": likelihood, "information": [target]}
+            train(problem.data, r_steps=n, look=see, **own)
+    return rows, {}
+
+
+def encoders(chosen):
+    """5, and for three values of x, along z, what the models of M = 2 make of them."""
+    rows, fits = every(5, chosen)
+    curves = {}
+    for setting, draws in (("1 draws", 1), ("50 draws", 50)):
+        fit = fits[setting]
+        curves[setting] = posteriors(fit[int(np.argmax(fit.targets == 2))], draws)
+    return rows, curves
+
+
+def posteriors(model, draws):
+    """p(z|x), r(z|x), q(z|x), and q as its draws are resampled, (z, 4), for three values of x.
+
+    The last is E p(x, z) / mean(w(z), w_2 ... w_k), w = p(x, z) / q(z|x), over draws from q.
+    """
+    z, rng, tens = GRID[:, None], np.random.default_rng(0), np.eye(10)
+    curves = []
+    for x in tens[np.argsort(model.encoder(tens).mean[:, 0])[[1, 4, 7]]][:, None]:
+        q, joint = model.encoder(x), lambda z: np.exp(model.decoder(z).log_prob(x) + log_prior(z))
+        others = q.sample(rng.standard_normal((1000, draws - 1, 1)))
+        weights = np.sum(joint(others) / np.exp(q.log_prob(others)), -1)[:, None]
+        density, exact = (
+            np.exp(q.log_prob(z)),
+            np.exp(mae.exact_log_likelihood(model.decoder, x, tol=1e-6)),
+        )
+        resampled = np.mean(draws * joint(z) * density / (joint(z) + weights * density), 0)
+        r = np.exp(model.auxiliary(x).log_prob(z))
+        curves.append(np.stack([joint(z) / exact, r, density, resampled], -1))
+    return curves
+
+
+def gradients(chosen):
+    """7, and the variance of the decoder's gradient at the models trained by the exact sum."""
+    rng, rows, fits = np.random.default_rng(chosen["seed"]), [], []
+    ways = {"exact sum": one_sided, "score function": score_function(rng, baseline=False)}
+    for name, estimate in (ways | {"and a baseline": score_function(rng)}).items():
+        case = TENS, {MAE: [1.0, 2.0]}, OPEN | {"estimate": estimate}
+        own, fit = one(7, name, case, chosen)
+        fits.append(fit)
+        rows += [row | {"variance": variance(fits[0][k], estimate)} for k, row in enumerate(own)]
+    return rows, {}
+
+
+def variance(model, estimate, batches=400):
+    """Of the gradient of the mean bound of 64 codes, summed over the decoder's weights."""
+    z = np.random.default_rng(0).standard_normal((batches, 64, 1))
+    params = np.tile(model.params, (batches, 1))
+    r = model.networks(params)[R]
+    bound = lambda own: estimate(model.networks(own)[0], r, z, None, None)[0].mean(-1)
+    grad = elementwise_grad(bound)(params)[:, model.layout.part["decoder"]]
+    return float(grad.var(0).sum())
+
+
+SWEPT = {  # setting: data, target, values of beta around the one that gives it
+    "ten values": (TENS, 1.0, np.linspace(0.88, 0.98, 6)),
+    "two clusters": (CLUSTERS, 1.0, np.linspace(0.92, 1, 6)),
+    "fixed variance": (FIXED, 0.4, np.linspace(2.4, 3, 4)),
+}
+
+
+def betas(chosen):
+    """8: beta chosen on other seeds so that I = M; on these, and the MAE; and dI / dbeta there."""
+    rows = []
+    for name, (data, target, grid) in SWEPT.items():
+        other = chosen | {"seeds": 2, "seed": chosen["seed"] + 1000}
+        sweep, _ = one("8 sweep", name, (data, free(*map(mae.beta_vae, grid)), {}), other)
+        found = values(sweep, "information")[2:].reshape(-1, 2).mean(1)  # without the VAE's
+        beta = round(float(np.interp(-target, -found, grid)), 4)
+        slope = float(np.interp(beta, grid, np.gradient(found, grid)))
+        own, _ = one(
+            8, name, (data, {mae.beta_vae(beta): [None], MAE: [target]}, {"seeds": 4}), chosen
+        )
+        rows += [row | {"target": target, "slope": slope} for row in own] + sweep
+    return rows, {}
+
+
+def costs(chosen):
+    """10: milliseconds of processor time per step of 16 models, 64 examples, ten values of x."""
+    free_of_i = lambda decoder, stand_in, z, *noise: (0 * z[..., 0],) * 2
+    ways = {
+        "VAE, annealing, beta": (train, {"estimate": free_of_i, "constrained": True}),
+        "MAE, penalty, IM: the bound": (mae.fit, {"r_samples": 0}),
+        "the same, 4 proposals": (mae.fit, N4),
+        "the same, 16 proposals": (mae.fit, N16),
+        "the bound, 5 steps of r": (train, {"r_steps": 5}),
+        "the bound, score function": (
+            train,
+            {"estimate": score_function(np.random.default_rng(0))},
+        ),
+        "4 proposals, q of 5": (mae.fit, N4 | {"q_samples": 5}),
+        "4 proposals, q of 50": (mae.fit, N4 | {"q_samples": 50}),
+    }
+    rows, settings = [], {"information": [1.0], "likelihood": mae.CATEGORICAL, "dtype": "float32"}
+    settings |= {"seeds": 16, "seed": chosen["seed"], "steps": 50, "batch": 64}
+    for name, (way, own) in ways.items():
+        taken = []
+        for _ in range(3):
+            start = time.process_time()
+            way(UNIFORM.data, **settings, **own)
+            taken.append(1000 * (time.process_time() - start) / settings["steps"])
+        rows.append({"question": 10, "setting": name, "target": 1.0, "ms": min(taken)})
+        rows[-1]["relative"] = rows[-1]["ms"] / rows[0]["ms"]
+    return rows, {}
+
+
+# ----------------------------------------------------------------------------------------- answers
+
+ANSWERS = {1: while_training, 5: encoders, 7: gradients, 8: betas, 10: costs}  # 2 comes with 1
+TASKS = 9, 1, 3, 5, 8, 11, 10, 7, 6, 4  # what takes longest comes first
+
+
+def answer(chosen, question):
+    """The rows of one question, and what a figure needs beyond them."""
+    with warnings.catch_warnings():  # the tables say what came out, by exact values
+        warnings.simplefilter("ignore", mae.TrainingWarning)
+        own = ANSWERS.get(question, lambda chosen: (every(question, chosen)[0], {}))
+        return own(chosen)
+
+
+def run(chosen, each=map):
+    """Rows and posteriors of all questions; each: a map, perhaps over several processes."""
+    found = dict(zip(TASKS, each(partial(answer, {"seed": 0} | chosen), TASKS)))
+    return sum((found[question][0] for question in sorted(found)), []), found[5][1]
+
+
+BOUND = {"information": "I", "infomax_bound": "bound", "below_optimum": "likelihood lost"}
+HOLD = {"information": "I", "below_optimum": "likelihood lost"}
+COLUMNS = {  # of the table of each question
+    1: {"gap": "estimate - I", "bound_gap": "sampled bound - bound"},
+    2: {"kl": "KL[p(z|x) || r]"},
+    3: BOUND, 4: BOUND,
+    5: HOLD | {"multiplier": "multiplier", "elbo": "ELBO"},
+    6: HOLD, 7: {"variance": "variance"} | HOLD,
+    8: HOLD | {"slope": "dI / d beta"},
+    9: HOLD | {"elbo": "ELBO", "strings": "strings", "bits": "bits"},
+    10: {"ms": "ms", "relative": "in those of a VAE"},
+    11: {"rate": "rate", "distortion": "distortion", "information": "I_p",
+         "encoder_information": "I_q", "marginal_kl": "KL[q(z)||p]"},
+}  # fmt: skip
+
+
+def table(rows, columns):
+    """A line per setting and target: mean over its rows; up to four columns ± half the range."""
+    lines, key = [["", "M", *columns.values()]], lambda row: (row["setting"], label(row["target"]))
+    for names in dict.fromkeys(map(key, rows)):
+        own = np.array([[row[name] for name in columns] for row in rows if key(row) == names])
+        cells = [f"{mean:.4f}" for mean in own.mean(0).round(4) + 0.0]
+        if len(columns) <= 4:
+            cells = [f"{cell} ± {half:.4f}" for cell, half in zip(cells, np.ptp(own, 0) / 2)]
+        lines.append([*names, *cells])
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    lines = [[cells[0].ljust(widths[0]), *map(str.rjust, cells[1:], widths[1:])] for cells in lines]
+    return "\n".join(map("  ".join, lines))
+
+
+def tables(rows):
+    """{question: its table}."""
+    own = lambda question: [row for row in rows if row["question"] == question]
+    return {question: table(own(question), columns) for question, columns in COLUMNS.items()}
+
+
+def page(text, tables):
+    """A page with these tables, each in the block under its mark, <!-- question -->."""
+    for question, own in tables.items():
+        block = rf"(?s)(<!-- {question} -->\n```).*?\n```"
+        text = re.sub(block, lambda found: f"{found[1]}\n{own}\n```", text)
+    return text
+
+
+# ----------------------------------------------------------------------------------------- figures
+
+SMALL = {"font.size": 7, "legend.fontsize": 7, "axes.titlesize": 7, "lines.linewidth": 1.1}
+SMALL |= {"axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False}
+BLUE, RED, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"  # also told apart in grey
+GRID = np.linspace(-3, 3, 301)
+
+
+def blank(height, rows=1, columns=1, **options):
+    """A figure as wide as a column of a paper, and its axes."""
+    figure = Figure(figsize=(3.4, height), dpi=200, layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+@rc_context(SMALL)
+def figures(rows, curves):
+    drawn = {"trace": trace(rows), "posteriors": around(curves), "targets": against_i(rows)}
+    return {f"questions-{name}.png": figure for name, figure in drawn.items()}
+
+
+def trace(rows):
+    """The estimates along training, of the first seed, against what is exact."""
+    figure, axes = blank(4.6, 4, sharex=True)
+    for axis, (name, (_, target, _)) in zip(axes[:, 0], TRACED.items()):
+        own = [
+            row for row in rows if row["question"] == 1 and row["setting"].startswith(f"{name}, ")
+        ]
+        of = partial(values, own, seed=own[0]["seed"])
+        axis.axhline(target, color="0.75", lw=0.8)
+        axis.plot(of("step"), of("estimate"), "o", ms=2.5, color=ORANGE, label="$I$, estimated")
+        axis.plot(of("step"), of("information"), "-", color=BLUE, label="$I$, exact")
+        sampled = {"ms": 3, "mew": 0.7, "color": "0.35", "label": "bound, sampled"}
+        axis.plot(of("step"), of("sampled_bound"), "x", **sampled)
+        axis.plot(of("step"), of("infomax_bound"), "--", color=RED, label="bound, exact")
+        axis.set_title(f"{name.split(',')[0]}, M = {target:g}", loc="left", pad=2)
+    axes[-1, 0].set_xlabel("training step")
+    figure.supylabel("nats", fontsize=7)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    return figure
+
+
+def around(curves):
+    """p(z|x), q and r for three values of x: an encoder of one draw, and of fifty."""
+    figure, axes = blank(2.9, 3, len(curves), sharex=True)
+    for column, (name, own) in zip(axes.T, curves.items()):
+        for axis, lines in zip(column, own):
+            exact, r, q, resampled = lines.T
+            axis.fill_between(GRID, exact, color="0.8", lw=0, label="$p(z|x)$, exact")
+            axis.plot(GRID, r, "--", color=RED, label="$r(z|x)$")
+            axis.plot(GRID, q, "-", color=BLUE, label="$q(z|x)$")
+            axis.plot(GRID, resampled, ":", color="k", label="$q$, resampled")
+            axis.set(yticks=[], xlim=(-1.9, 1.9))
+        column[0].set_title(f"encoder of {name.replace('1 draws', '1 draw')}", pad=2)
+        column[-1].set_xlabel("$z$")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    return figure
+
+
+def against_i(rows):
+    """Strings and bits read back, ELBO and likelihood against the exact I; other models by name."""
+    rows = [row for row in rows if row["question"] == 9]
+    held, others = ([row for row in rows if (row["method"] == MAE.name) == own] for own in (1, 0))
+    figure, axes = blank(4, 2, sharex=True)
+    (above,), (below,) = axes
+    solid, dashed = {"color": BLUE, "marker": "o"}, {"color": RED, "marker": "s", "ls": "--"}
+    lines = {  # column: name, axis, style; the point that the name stands at, and how far off
+        "strings": ("strings", above, solid, (2, 0, 4)),
+        "bits": ("bits", above, dashed, (2, 0, 4)),
+        "elbo": ("ELBO", below, solid, (-6, -14, -20)),
+        "log_likelihood": ("log-likelihood", below, dashed, (-5, 4, 2)),
+    }  # fmt: skip
+    for column, (name, axis, style, (at, *offset)) in lines.items():
+        points = np.array([[row["information"], row[column]] for row in held])
+        axis.plot(*points.T, ms=2.5, **style)
+        axis.annotate(name, points[at], offset, textcoords="offset points", color=style["color"])
+        marks = np.repeat([*"*PvX^"], len(others) // 5)
+        for row, mark in zip(others, marks):
+            other = style | {"marker": mark, "mec": "w", "mew": 0.4}
+            axis.plot(row["information"], row[column], ms=6, **other)
+    spots = [(0, -5, "left", "top"), (0, 7, "center", "bottom"), (0, -5, "center", "top"),
+             (-5, 0, "right", "center"), (0, -5, "center", "top")]  # fmt: skip
+    for row, (*offset, ha, va) in zip(others[:: len({row["seed"] for row in rows})], spots):
+        name = row["setting"].removeprefix("causal, ").replace("vae", "VAE").replace(":", " ")
+        at, place = (row["information"], row["elbo"]), {"ha": ha, "va": va}
+        below.annotate(name, at, offset, textcoords="offset points", **place)
+    for at, text in ((problems.I_PROTOTYPE, "which prototype "), (-SEQUENCES.optimum, "$H(x)$ ")):
+        for axis in axes.flat:
+            axis.axvline(at, color="0.6", lw=0.8, ls=":")
+        above.text(at, 0.02, text, rotation=90, ha="right", color="0.3")
+    below.margins(y=0.12)
+    above.set(ylabel="share right", ylim=(0, 1.05))
+    below.set(ylabel="nats", xlabel="exact $I(z, x)$ (nats)")
+    return figure
