@@ -67,7 +67,7 @@ def train(
     the estimate of I. constrained: r ascends the constrained objective in place of the bound.
     look(step, models, estimate of I, bound of their weights on this batch) comes before every step.
     """
-    sample, _ = batches.sampler(data, likelihood.discrete)
+    sample, _ = batches.sampler(data, likelihood)
     sizes = {"features": sample(np.random.default_rng(0), 1).shape[-1], "latent": 1, "hidden": 16}
     sizes |= {"r_samples": r_samples, "q_samples": q_samples, "likelihood": likelihood}
     fit = models.untrained(information, [mae.LAGRANGIAN] * len(information), seed, seeds, **sizes)
