@@ -3,13 +3,17 @@
 import argparse
 import contextlib
 import csv
+import json
 import math
 import os
+import platform
 import signal
 import sys
 import tempfile
 import time
 import warnings
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Callable, NamedTuple
 
@@ -22,10 +26,12 @@ import claims
 import mae
 import models
 import problems
+import processes
 from problems import (
     DIGITS, EXACT, FACES, NORMAL, SEQUENCES, STD, UNIFORM, Problem, autoregressive, label, rows_of,
 )  # fmt: skip
 
+FIGURES = ("figure.png", "history.png", "strings.png")  # what a run may draw
 LIKELIHOOD_KEPT = 0.01  # nats below the optimum that need no warning
 
 
@@ -194,7 +200,7 @@ def complaints(rows, experiment):
         short = max(row["below_optimum"] for row in group)
         promised = group[0]["method"] in ("vae", "lagrangian", "penalty") and chosen.expressive
         if promised and short > LIKELIHOOD_KEPT:
-            yield f"{name}: log-likelihood up to {short:.4f} nats below optimum."
+            yield f"WARNING: {name}: log-likelihood up to {short:.4f} nats below optimum."
         missed = [row for row in group if not row["reached"]]
         if not missed:
             continue
@@ -204,10 +210,10 @@ def complaints(rows, experiment):
         low, high = f"{best['information_low']:.4f}", f"{best['information_high']:.4f}"
         nearest = "; nothing is known of I" if low == "nan" else f"; I is {low} in the nearest"
         nearest = nearest if low == high else f"; I is between {low} and {high} in the nearest"
-        yield f"{name} was not reached by {len(missed)} of {len(group)} models{nearest}."
+        yield f"WARNING: {name} was not reached by {len(missed)} of {len(group)} models{nearest}."
         if best["target"] > chosen.problem.ceiling:
             yield (
-                "Why: p(x|z) would have to switch between values of x within no width of z at all; "
+                "  Why: p(x|z) would have to switch between values of x within no width of z at all; "
                 f"the bound alone could not certify more than {chosen.problem.ceiling:.4f} nats."
             )
 
@@ -215,7 +221,7 @@ def complaints(rows, experiment):
 def divergences(fit):
     for k in np.flatnonzero(fit.diverged >= 0):
         model = f"{fit.methods[k]}, target {label(fit.targets[k])}, seed {fit.seeds[k]}"
-        yield f"{model} diverged and was frozen at step {fit.diverged[k]}."
+        yield f"WARNING: {model} diverged and was frozen at step {fit.diverged[k]}."
 
 
 def write_metrics(rows, path):
@@ -229,52 +235,97 @@ def write_metrics(rows, path):
             writer.writerow({k: text.get(type(v), lambda v: v)(v) for k, v in row.items()})
 
 
-def progress_line(name, steps):
-    """A callback for mae.fit that keeps one line on the terminal, or None where there is none."""
-    if not sys.stderr.isatty():
+def progress_line(text):
+    """A callback that keeps one line on the terminal: text, share done, worst gap, seconds left."""
+    if not (sys.stderr and sys.stderr.isatty()):
         return None
-    start = time.perf_counter()
+    start, width = (
+        time.perf_counter(),
+        (os.get_terminal_size(sys.stderr.fileno()).columns or 80) - 1,
+    )
 
-    def show(done, gap):
-        left = (time.perf_counter() - start) * (steps / max(done, 1) - 1)
-        line = f"{name}: step {done:.0f}/{steps}  worst |I - target| {gap:.3f}"
-        print(f"\r{line}  {left:.0f} s left".ljust(79), end="", file=sys.stderr, flush=True)
+    def show(share, gap):
+        left = (time.perf_counter() - start) * (1 / max(share, 1e-3) - 1)
+        line = f"{text} {share:4.0%}, {left:.0f} s left" if share < 1 else ""
+        line += f", worst |I - M| {gap:.3f}" if line and gap else ""
+        print("\r" + line[:width].ljust(width), end="\r" * (not line), file=sys.stderr, flush=True)
 
     return show
+
+
+def say(text):
+    """Print at once: into a file or pipe, too."""
+    print(text, flush=True)
 
 
 # ----------------------------------------------------------------------------------------- running
 
 
-def run(name, options):
-    """Train, evaluate, print and write one experiment -> its rows."""
-    experiment, folder = EXPERIMENTS[name], options.out / name
-    chosen = {key: getattr(options, key) for key in USUAL}
-    chosen = {key: value for key, value in chosen.items() if value is not None}
+@contextlib.contextmanager
+def locked(folder):
+    """The folder, to which no other run may write meanwhile; OSError if it cannot be written to."""
     folder.mkdir(parents=True, exist_ok=True)
     tempfile.TemporaryFile(dir=folder).close()  # fails now, not after training, if it has to
-    fits, rows = {}, []
-    for group_name, group in experiment.groups.items():
-        settings = USUAL | experiment.settings | group.settings | chosen
-        fits[group_name] = fit = train(group_name, group, settings, options)
-        rows += rows_of(fit, group_name, group.problem)
+    if not processes.forks():
+        yield
+        return
+    import fcntl
 
-    print(table(rows, experiment.keys, experiment.heads))
-    for line in complaints(rows, experiment):
-        print("  " + line if line.startswith("Why") else "WARNING: " + line)
-    for line in (line for fit in fits.values() for line in divergences(fit)):
-        print("WARNING: " + line)
-    files = {"metrics.csv": lambda path: write_metrics(rows, path)}
-    named = fits if len(fits) > 1 else {"": fits[group_name]}
-    files["models.npz"] = lambda path: mae.save(path, named)
-    if not options.no_plot:
-        import figures  # and with it matplotlib, which takes its time
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise BlockingIOError(f"another run is writing to {folder}") from None
+    finally:
+        os.close(handle)
 
-        known = {name: group.problem for name, group in experiment.groups.items()}
-        drawn = figures.DRAWINGS[name](fits, rows, known)
-        files |= {file: figure.savefig for file, figure in drawn.items()}
-    print(*models.write(folder, files), sep="\n")
+
+def run(name, options):
+    """Train, evaluate, write, draw and print one experiment -> its rows."""
+    experiment, folder = EXPERIMENTS[name], options.out / name
+    chosen = {key: getattr(options, key) for key in (*USUAL, "information", "method")}
+    chosen = {key: value for key, value in chosen.items() if value is not None}
+    made = {"experiment": name, "options": chosen, "versions": versions()}
+    made = json.dumps(made, indent=1) + "\n"
+    with locked(folder):
+        fits = train(name, experiment, chosen, options.jobs)
+        rows = evaluate(name, experiment, fits, options.jobs)
+        named = fits if len(fits) > 1 else {"": fits[next(iter(fits))]}
+        files = {
+            "metrics.csv": lambda path: write_metrics(rows, path),
+            "models.npz": lambda path: models.save(path, named, made),
+            "made.json": lambda path: Path(path).write_text(made),
+        }
+        written = models.write(folder, files, stale=FIGURES)
+        lines = [table(rows, experiment.keys, experiment.heads), *complaints(rows, experiment)]
+        lines += [line for fit in fits.values() for line in divergences(fit)]
+        if not options.no_plot:
+            known = {name: group.problem for name, group in experiment.groups.items()}
+            written += draw(folder, lambda figures: figures.DRAWINGS[name](fits, rows, known))
+    say("\n".join([*lines, *written]))
     return rows
+
+
+def versions():
+    """What else the numbers depend on."""
+    packages = {name: version(name) for name in ("numpy", "autograd")}
+    return {"mae": mae.__version__, "python": platform.python_version(), **packages,
+            "machine": platform.machine()}  # fmt: skip
+
+
+def draw(folder, drawings):
+    """Write {file: figure} = drawings(figures) -> the paths, or why there are none."""
+    try:
+        import matplotlib  # it takes its time
+
+        matplotlib.rcdefaults()  # whatever backend or LaTeX a user's own settings ask for
+        import figures
+
+        drawn = {file: figure.savefig for file, figure in drawings(figures).items()}
+        return models.write(folder, drawn)
+    except Exception as error:  # the numbers are safe, and more than any figure
+        return [f"WARNING: no figures: {type(error).__name__}: {error}".replace("\n", " ")]
 
 
 @contextlib.contextmanager
@@ -285,24 +336,43 @@ def silence():
         yield
 
 
-def train(name, group, settings, options):
+def train(name, experiment, chosen, jobs):
+    """{group: Fit}: many groups are spread over the processes, few are trained by all, in turn."""
+    groups = experiment.groups
+    outer, inner = (jobs, 1) if len(groups) > 2 * jobs else (1, jobs)
+    settings = [USUAL | experiment.settings | group.settings | chosen for group in groups.values()]
+    tasks = [partial(train_group, *each, inner) for each in zip(groups.values(), settings)]
+    with silence():  # the table says what came out, by exact values
+        return dict(
+            zip(groups, processes.parallel(tasks, outer, progress_line(f"{name}: trained")))
+        )
+
+
+def train_group(group, settings, jobs, report):
     """One Fit of all models of the group, each pair of method and target once."""
-    pairs = []
+    pairs, settings = [], dict(settings)
+    own, wanted = (settings.pop(key, None) for key in ("method", "information"))
     for method, targets in group.models.items():
         if method in (mae.LAGRANGIAN, mae.PENALTY):
-            method = mae.METHODS[options.method] if options.method else method
-            targets = options.information or targets
+            method = mae.METHODS[own] if own else method
+            targets = wanted or targets
         for target in targets:
             free = target is None and method in (mae.LAGRANGIAN, mae.PENALTY)
             pairs.append((mae.VAE if free else method, target))
     methods, targets = zip(*dict.fromkeys(pairs))
-    progress = progress_line(name, settings["steps"])
     settings |= {"likelihood": group.likelihood, "information": targets, "method": methods}
-    with silence():  # the table says what came out, by exact values
-        fit = mae.fit(group.problem.data, progress=progress, **settings)
-    if progress:
-        print("\r" + " " * 79 + "\r", end="", file=sys.stderr)
-    return fit
+    progress = lambda step, gap: report(step / settings["steps"], gap)
+    return mae.fit(group.problem.data, progress=progress, jobs=jobs, **settings)
+
+
+def evaluate(name, experiment, fits, jobs):
+    """The rows of all models, one task each."""
+
+    def task(fit, k, group_name, report):
+        return list(rows_of(fit[[k]], group_name, experiment.groups[group_name].problem))
+
+    tasks = [partial(task, fit, k, name) for name, fit in fits.items() for k in range(len(fit))]
+    return sum(processes.parallel(tasks, jobs, progress_line(f"{name}: evaluated")), [])
 
 
 SCALING = "seconds of training against models, steps, batch and proposals, to plan a sweep"
@@ -328,7 +398,7 @@ def seconds(models=24, **settings):
 
 def scaling(options):
     """Measure and print the three curves."""
-    print("    grows  value  seconds  ms/step  of one step of 24 models and 64 examples")
+    say("    grows  value  seconds  ms/step  of one step of 24 models and 64 examples")
     seconds(steps=50)  # warm up
     rows, common = [], seconds() / 400
     for what, size in ((what, size) for what, sizes in CURVES.items() for size in sizes):
@@ -336,13 +406,12 @@ def scaling(options):
         per_step = taken / (size if what == "steps" else 400)
         row = {"grows": what, "value": size, "seconds": taken, "ms_per_step": 1e3 * per_step}
         rows.append(row | {"relative_step": per_step / common})
-        print("{:>9}{:>7}{:>9.3f}{:>9.3f}{:>8.2f}".format(*rows[-1].values()))
-    files = {"metrics.csv": lambda path: write_metrics(rows, path)}
+        say("{:>9}{:>7}{:>9.3f}{:>9.3f}{:>8.2f}".format(*rows[-1].values()))
+    folder, files = options.out / "scaling", {"metrics.csv": lambda path: write_metrics(rows, path)}
+    written = models.write(folder, files, stale=FIGURES)
     if not options.no_plot:
-        import figures
-
-        files["figure.png"] = figures.scaling(rows).savefig
-    print(*models.write(options.out / "scaling", files), sep="\n")
+        written += draw(folder, lambda figures: {"figure.png": figures.scaling(rows)})
+    say("\n".join(written))
 
 
 def summary(claimed):
@@ -354,12 +423,15 @@ def summary(claimed):
 
 
 def run_all(options):
+    """Every experiment and its claims -> 0 if all of these hold, else 1."""
     claimed = []
     for name, experiment in EXPERIMENTS.items():
-        print(f"\n{name}: {experiment.summary}")
+        say(f"\n{name}: {experiment.summary}")
         rows = run(name, options)
         claimed += [(name, claim) for claim in experiment.claims(rows)]
-    print("\n" + summary(claimed))
+    held = sum(bool(claim[-1]) for _, claim in claimed)
+    say(f"\n{summary(claimed)}\n\n{held} of {len(claimed)} claims hold.")
+    return int(held < len(claimed))
 
 
 # ------------------------------------------------------------------------------------ command line
@@ -371,6 +443,8 @@ def number(kind, low, high, name):
     def read(text):
         if text == "none" and kind is float:
             return None
+        if text in EXPERIMENTS:
+            raise argparse.ArgumentTypeError(f"NAME comes first: {text} --information ...")
         value = kind(text)
         if not low <= value <= high:
             raise ValueError
@@ -394,7 +468,7 @@ def parser():
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     add = parser.add_argument
-    add("name", metavar="NAME", choices=summaries, help="the experiment, see below; comes first")
+    add("name", metavar="NAME", choices=summaries, nargs="?", help="see below; comes first")
     add(
         "--information",
         metavar="M",
@@ -418,14 +492,24 @@ def parser():
         choices=["lagrangian", "penalty"],
         help="how split-normal and categorical enforce the constraint (default: lagrangian)",
     )
-    add("--out", metavar="DIR", type=Path, default=Path("out"), help="write to DIR/NAME/")
-    add("--no-plot", action="store_true", help="no figures")  # fmt: skip
+    add(
+        "--jobs",
+        metavar="N",
+        type=count,
+        default=processes.cores(),
+        help="processes, which do not change the results (default: all cores)",
+    )
+    place = lambda text: Path(os.path.expanduser(text))
+    add("--out", metavar="DIR", type=place, default=Path("out"), help="write to DIR/NAME/")
+    add("--no-plot", action="store_true", help="no figures")
     return parser
 
 
 def parse(arguments):
     """The options, each legal and such as applies to the experiment."""
     options = parser().parse_args(arguments)
+    if not options.name:
+        parser().error(f"NAME is one of {', '.join(EXPERIMENTS)}, scaling, all")
     experiment = EXPERIMENTS.get(options.name)
     for name in ("information", "method", *USUAL):
         applies = experiment and (name != "method" or experiment.keys == ("target",))
@@ -440,27 +524,33 @@ def parse(arguments):
 
 
 def main(arguments=None):
+    """The exit status."""
     options = parse(arguments)
-    command = {"scaling": scaling, "all": run_all}.get(options.name)
-    command(options) if command else run(options.name, options)
+    command = {"scaling": scaling, "all": run_all}.get(options.name, partial(run, options.name))
+    return command(options) if options.name == "all" else command(options) and 0
 
 
 def stop(status, message):
     """End at once, wherever the run is, with one line on stderr and no temporary file."""
-    print("\n" * sys.stderr.isatty() + f"experiments.py: {message}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError, RuntimeError, AttributeError):  # stderr may be gone
+        line = "\n" * sys.stderr.isatty() + f"experiments.py: {message}\n"
+        os.write(sys.stderr.fileno(), line.encode())
     for path in models.UNFINISHED:
         Path(path).unlink(missing_ok=True)
-    with contextlib.suppress(OSError, RuntimeError):  # what was printed, unless just being printed
-        sys.stdout.flush()
     os._exit(status)  # an exception would be lost, or made another, inside other people's imports
 
 
 if __name__ == "__main__":
-    ends = {signal.SIGINT: (130, "interrupted"), signal.SIGTERM: (143, "ended")}
-    for number, end in ends.items():
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, lambda *_, end=end: stop(*end))
+    ends = {"SIGINT": "interrupted", "SIGTERM": "ended", "SIGHUP": "hung up"}
+    for number, end in ((getattr(signal, name, None), end) for name, end in ends.items()):
+        if number and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda number, _, end=end: stop(128 + number, end))
+    if sys.stdout:
+        sys.stdout.reconfigure(errors="replace")  # ± is not in every code page
     try:
-        main()
+        status = main()
+    except BrokenPipeError:
+        stop(128 + 13, "nobody reads what is printed")
     except (OSError, MemoryError) as error:
         stop(2, f"error: {str(error) or 'out of memory'}")
+    sys.exit(status)
