@@ -17,6 +17,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Callable, NamedTuple
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 # The matrices are small: a second BLAS thread costs more than it brings. A user's own setting wins.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
@@ -28,10 +33,13 @@ import models
 import problems
 import processes
 from problems import (
-    DIGITS, EXACT, FACES, NORMAL, SEQUENCES, STD, UNIFORM, Problem, autoregressive, label, rows_of,
+    DIGITS, EXACT, FACES, NORMAL, SEQUENCES, STD, UNIFORM, Problem, autoregressive, label, row_of,
 )  # fmt: skip
 
 FIGURES = ("figure.png", "history.png", "strings.png")  # what a run may draw
+VERSIONS = {name: version(name) for name in ("numpy", "autograd")}  # what else numbers depend on
+VERSIONS |= {"mae": mae.__version__, "python": platform.python_version()}
+VERSIONS |= {"machine": platform.machine()}
 LIKELIHOOD_KEPT = 0.01  # nats below the optimum that need no warning
 
 
@@ -213,7 +221,7 @@ def complaints(rows, experiment):
         yield f"WARNING: {name} was not reached by {len(missed)} of {len(group)} models{nearest}."
         if best["target"] > chosen.problem.ceiling:
             yield (
-                "  Why: p(x|z) would have to switch between values of x within no width of z at all; "
+                "  Why: p(x|z) would have to switch from x to x within no width of z at all; "
                 f"the bound alone could not certify more than {chosen.problem.ceiling:.4f} nats."
             )
 
@@ -236,7 +244,7 @@ def write_metrics(rows, path):
 
 
 def progress_line(text):
-    """A callback that keeps one line on the terminal: text, share done, worst gap, seconds left."""
+    """A callback that keeps one line on the terminal: share done, seconds left, worst gap."""
     if not (sys.stderr and sys.stderr.isatty()):
         return None
     start, width = (
@@ -246,52 +254,56 @@ def progress_line(text):
 
     def show(share, gap):
         left = (time.perf_counter() - start) * (1 / max(share, 1e-3) - 1)
-        line = f"{text} {share:4.0%}, {left:.0f} s left" if share < 1 else ""
-        line += f", worst |I - M| {gap:.3f}" if line and gap else ""
-        print("\r" + line[:width].ljust(width), end="\r" * (not line), file=sys.stderr, flush=True)
+        line = f"{text} {share:.0%}, {left:.0f} s left" + f", worst |I - M| {gap:.3f}" * (gap > 0)
+        line = line[:width] if share < 1 else ""
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            print(f"\r{line:{width}}" + "\r" * (share == 1), end="", file=sys.stderr, flush=True)
 
     return show
 
 
-def say(text):
-    """Print at once: into a file or pipe, too."""
-    print(text, flush=True)
-
+say = partial(print, sep="\n", flush=True)  # at once, into a file or pipe, too
 
 # ----------------------------------------------------------------------------------------- running
 
 
 @contextlib.contextmanager
 def locked(folder):
-    """The folder, to which no other run may write meanwhile; OSError if it cannot be written to."""
+    """Make the folder, and keep other runs out of it; OSError if nothing can be written to it."""
     folder.mkdir(parents=True, exist_ok=True)
     tempfile.TemporaryFile(dir=folder).close()  # fails now, not after training, if it has to
-    if not processes.forks():
-        yield
-        return
-    import fcntl
-
-    handle = os.open(folder, os.O_RDONLY)
+    handle = os.open(folder, os.O_RDONLY) if fcntl else None
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if fcntl:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     except BlockingIOError:
         raise BlockingIOError(f"another run is writing to {folder}") from None
     finally:
-        os.close(handle)
+        if fcntl:
+            os.close(handle)
 
 
 def run(name, options):
-    """Train, evaluate, write, draw and print one experiment -> its rows."""
+    """Train, evaluate, write, draw, print one experiment -> its rows; whether all was written."""
     experiment, folder = EXPERIMENTS[name], options.out / name
     chosen = {key: getattr(options, key) for key in (*USUAL, "information", "method")}
     chosen = {key: value for key, value in chosen.items() if value is not None}
-    made = {"experiment": name, "options": chosen, "versions": versions()}
-    made = json.dumps(made, indent=1) + "\n"
+    known = {key: group.problem for key, group in experiment.groups.items()}
+    settings = {
+        key: USUAL | experiment.settings | group.settings | chosen
+        for key, group in experiment.groups.items()
+    }
+    made = json.dumps({"experiment": name, "settings": settings} | VERSIONS, indent=1) + "\n"
     with locked(folder):
-        fits = train(name, experiment, chosen, options.jobs)
-        rows = evaluate(name, experiment, fits, options.jobs)
-        named = fits if len(fits) > 1 else {"": fits[next(iter(fits))]}
+        fits = train(experiment.groups, settings, options.jobs, progress_line(f"{name}: trained"))
+        tasks = [
+            partial(row_of, fit[k], key, known[key])
+            for key, fit in fits.items()
+            for k in range(len(fit))
+        ]
+        rows = processes.parallel(tasks, options.jobs, progress_line(f"{name}: evaluated"))
+        named = fits if len(fits) > 1 else dict(zip([""], fits.values()))
         files = {
             "metrics.csv": lambda path: write_metrics(rows, path),
             "models.npz": lambda path: models.save(path, named, made),
@@ -300,32 +312,25 @@ def run(name, options):
         written = models.write(folder, files, stale=FIGURES)
         lines = [table(rows, experiment.keys, experiment.heads), *complaints(rows, experiment)]
         lines += [line for fit in fits.values() for line in divergences(fit)]
-        if not options.no_plot:
-            known = {name: group.problem for name, group in experiment.groups.items()}
-            written += draw(folder, lambda figures: figures.DRAWINGS[name](fits, rows, known))
-    say("\n".join([*lines, *written]))
-    return rows
-
-
-def versions():
-    """What else the numbers depend on."""
-    packages = {name: version(name) for name in ("numpy", "autograd")}
-    return {"mae": mae.__version__, "python": platform.python_version(), **packages,
-            "machine": platform.machine()}  # fmt: skip
+        drawings = lambda figures: figures.DRAWINGS[name](fits, rows, known)
+        drawn = [] if options.no_plot else draw(folder, drawings)
+    say(*lines, *written, *drawn)
+    return rows, not any(line.startswith("WARNING") for line in drawn)
 
 
 def draw(folder, drawings):
-    """Write {file: figure} = drawings(figures) -> the paths, or why there are none."""
+    """Write {file: figure} = drawings(figures) -> the paths, or a line why there are none."""
+    os.environ["MPLBACKEND"] = "agg"  # whatever a user's own settings ask for
     try:
         import matplotlib  # it takes its time
 
-        matplotlib.rcdefaults()  # whatever backend or LaTeX a user's own settings ask for
+        matplotlib.rcdefaults()  # no LaTeX either
         import figures
 
         drawn = {file: figure.savefig for file, figure in drawings(figures).items()}
         return models.write(folder, drawn)
-    except Exception as error:  # the numbers are safe, and more than any figure
-        return [f"WARNING: no figures: {type(error).__name__}: {error}".replace("\n", " ")]
+    except Exception as error:  # the numbers are safe, and worth more than any figure
+        return ["WARNING: no figures: " + " ".join(f"{type(error).__name__}: {error}".split())]
 
 
 @contextlib.contextmanager
@@ -336,43 +341,28 @@ def silence():
         yield
 
 
-def train(name, experiment, chosen, jobs):
-    """{group: Fit}: many groups are spread over the processes, few are trained by all, in turn."""
-    groups = experiment.groups
+def train(groups, settings, jobs, progress):
+    """{group: Fit}: many groups are spread over the processes; few are trained in turn, by all."""
     outer, inner = (jobs, 1) if len(groups) > 2 * jobs else (1, jobs)
-    settings = [USUAL | experiment.settings | group.settings | chosen for group in groups.values()]
-    tasks = [partial(train_group, *each, inner) for each in zip(groups.values(), settings)]
+    tasks = [partial(train_group, groups[key], settings[key], inner) for key in groups]
     with silence():  # the table says what came out, by exact values
-        return dict(
-            zip(groups, processes.parallel(tasks, outer, progress_line(f"{name}: trained")))
-        )
+        return dict(zip(groups, processes.parallel(tasks, outer, progress)))
 
 
 def train_group(group, settings, jobs, report):
     """One Fit of all models of the group, each pair of method and target once."""
-    pairs, settings = [], dict(settings)
-    own, wanted = (settings.pop(key, None) for key in ("method", "information"))
+    pairs = []
     for method, targets in group.models.items():
         if method in (mae.LAGRANGIAN, mae.PENALTY):
-            method = mae.METHODS[own] if own else method
-            targets = wanted or targets
+            method = mae.METHODS[settings.get("method", method.name)]
+            targets = settings.get("information", targets)
         for target in targets:
             free = target is None and method in (mae.LAGRANGIAN, mae.PENALTY)
             pairs.append((mae.VAE if free else method, target))
     methods, targets = zip(*dict.fromkeys(pairs))
-    settings |= {"likelihood": group.likelihood, "information": targets, "method": methods}
+    settings = settings | {"information": targets, "method": methods, "jobs": jobs}
     progress = lambda step, gap: report(step / settings["steps"], gap)
-    return mae.fit(group.problem.data, progress=progress, jobs=jobs, **settings)
-
-
-def evaluate(name, experiment, fits, jobs):
-    """The rows of all models, one task each."""
-
-    def task(fit, k, group_name, report):
-        return list(rows_of(fit[[k]], group_name, experiment.groups[group_name].problem))
-
-    tasks = [partial(task, fit, k, name) for name, fit in fits.items() for k in range(len(fit))]
-    return sum(processes.parallel(tasks, jobs, progress_line(f"{name}: evaluated")), [])
+    return mae.fit(group.problem.data, likelihood=group.likelihood, progress=progress, **settings)
 
 
 SCALING = "seconds of training against models, steps, batch and proposals, to plan a sweep"
@@ -409,9 +399,8 @@ def scaling(options):
         say("{:>9}{:>7}{:>9.3f}{:>9.3f}{:>8.2f}".format(*rows[-1].values()))
     folder, files = options.out / "scaling", {"metrics.csv": lambda path: write_metrics(rows, path)}
     written = models.write(folder, files, stale=FIGURES)
-    if not options.no_plot:
-        written += draw(folder, lambda figures: {"figure.png": figures.scaling(rows)})
-    say("\n".join(written))
+    drawings = lambda figures: {"figure.png": figures.scaling(rows)}
+    say(*written, *([] if options.no_plot else draw(folder, drawings)))
 
 
 def summary(claimed):
@@ -424,14 +413,15 @@ def summary(claimed):
 
 def run_all(options):
     """Every experiment and its claims -> 0 if all of these hold, else 1."""
-    claimed = []
+    claimed, complete = [], True
     for name, experiment in EXPERIMENTS.items():
         say(f"\n{name}: {experiment.summary}")
-        rows = run(name, options)
+        rows, drawn = run(name, options)
         claimed += [(name, claim) for claim in experiment.claims(rows)]
+        complete &= drawn
     held = sum(bool(claim[-1]) for _, claim in claimed)
     say(f"\n{summary(claimed)}\n\n{held} of {len(claimed)} claims hold.")
-    return int(held < len(claimed))
+    return int(held < len(claimed) or not complete)
 
 
 # ------------------------------------------------------------------------------------ command line
@@ -467,41 +457,28 @@ def parser():
         usage="python experiments.py NAME [options]", description=__doc__, epilog=listed,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    add = parser.add_argument
-    add("name", metavar="NAME", choices=summaries, nargs="?", help="see below; comes first")
-    add(
-        "--information",
-        metavar="M",
-        type=target,
-        nargs="+",
-        help="targets for I(z, x) in nats; none: no constraint, a VAE (default: the README's rows)",
-    )
-    add("--seeds", metavar="N", type=count, help="models per target (default: 4, or its own)")
-    add("--seed", metavar="S", type=seed, help="the first one's seed (default: 0)")
-    add("--steps", metavar="T", type=count, help="training steps (default: 4000, or its own)")
-    add("--batch", metavar="B", type=count, help="examples per step (default: 128, or its own)")
-    add("--hidden", metavar="H", type=count, help="hidden units (default: 16, or its own)")
-    add(
-        "--r-samples",
-        metavar="n",
-        type=proposals,
-        help="proposals in the estimate of I; 0: the infomax bound alone (default: 4, or its own)",
-    )
-    add(
-        "--method",
-        choices=["lagrangian", "penalty"],
-        help="how split-normal and categorical enforce the constraint (default: lagrangian)",
-    )
-    add(
-        "--jobs",
-        metavar="N",
-        type=count,
-        default=processes.cores(),
-        help="processes, which do not change the results (default: all cores)",
-    )
     place = lambda text: Path(os.path.expanduser(text))
-    add("--out", metavar="DIR", type=place, default=Path("out"), help="write to DIR/NAME/")
-    add("--no-plot", action="store_true", help="no figures")
+    add = lambda name, kind, unit, text, **more: parser.add_argument(
+        name, type=kind, metavar=unit, help=text, **more
+    )
+    add(
+        "name", None, "NAME", "the experiment, see below; comes first", choices=summaries, nargs="?"
+    )
+    text = "targets for I(z, x) in nats; none: no constraint, a VAE (default: the README's rows)"
+    add("--information", target, "M", text, nargs="+")
+    add("--seeds", count, "N", "models per target (default: 4, or its own)")
+    add("--seed", seed, "S", "the first one's seed (default: 0)")
+    add("--steps", count, "T", "training steps (default: 4000, or its own)")
+    add("--batch", count, "B", "examples per step (default: 128, or its own)")
+    add("--hidden", count, "H", "hidden units (default: 16, or its own)")
+    text = "proposals in the estimate of I; 0: the infomax bound alone (default: 4, or its own)"
+    add("--r-samples", proposals, "n", text)
+    text = "how split-normal and categorical enforce the constraint (default: lagrangian)"
+    add("--method", None, None, text, choices=["lagrangian", "penalty"])
+    text = "processes; they do not change the results (default: as many as there are cores)"
+    add("--jobs", count, "N", text, default=processes.cores())
+    add("--out", place, "DIR", "write to DIR/NAME/", default=Path("out"))
+    parser.add_argument("--no-plot", action="store_true", help="no figures")
     return parser
 
 
@@ -524,10 +501,10 @@ def parse(arguments):
 
 
 def main(arguments=None):
-    """The exit status."""
+    """The exit status: 0 if all is written, and of `all` every claim holds."""
     options = parse(arguments)
-    command = {"scaling": scaling, "all": run_all}.get(options.name, partial(run, options.name))
-    return command(options) if options.name == "all" else command(options) and 0
+    command = {"scaling": scaling, "all": run_all}.get(options.name)
+    return command(options) if command else int(not run(options.name, options)[1])
 
 
 def stop(status, message):
@@ -548,7 +525,12 @@ if __name__ == "__main__":
     if sys.stdout:
         sys.stdout.reconfigure(errors="replace")  # ± is not in every code page
     try:
-        status = main()
+        try:
+            status = main()
+        except SystemExit as end:  # help was printed, or an error
+            status = end.code
+        if sys.stdout:
+            sys.stdout.flush()
     except BrokenPipeError:
         stop(128 + 13, "nobody reads what is printed")
     except (OSError, MemoryError) as error:

@@ -279,36 +279,39 @@ def fit(
     does not change them. ValueError: what is not legal. Warnings: what came out wrong.
     """
     counts = {"seeds": seeds, "steps": steps, "batch": batch, "hidden": hidden, "latent": latent}
-    check_numbers(
-        counts | {"q_samples": q_samples, "jobs": jobs}, seed, r_samples, learning_rate, dtype
-    )
-    seed, seeds, steps, batch, hidden, latent = map(int, (seed, *counts.values()))
+    counts |= {"q_samples": q_samples, "jobs": jobs}
+    check_numbers(counts, seed, r_samples, learning_rate, dtype)
+    seeds, steps, batch, hidden, latent, q_samples, jobs = map(int, counts.values())
     likelihood = _named("likelihood", likelihood, LIKELIHOODS, Likelihood)
     sample, most = batches.sampler(data, likelihood.discrete)
     features = sample(np.random.default_rng(0), 1).shape[-1]
     targets, methods = _checked_targets(information, method, most)
     sizes = {"features": features, "latent": latent, "hidden": hidden}
-    samples = {"r_samples": int(r_samples), "q_samples": int(q_samples)}
-    models = untrained(targets, methods, seed, seeds, likelihood=likelihood, **sizes, **samples)
-    order = np.argsort(models.seeds, kind="stable")  # equal seeds share their noise
-    shards = min(len(order), jobs * -(-len(order) // (jobs * SHARD)))
+    sizes |= {"r_samples": int(r_samples), "q_samples": q_samples}
+    models = untrained(targets, methods, int(seed), seeds, likelihood=likelihood, **sizes)
 
     def train(shard, report):
         weigh = _weigher([methods[k // seeds] for k in shard], dtype)
         given = batches.start(models[shard], sample, dtype, steps, batch)
         return _train(models[shard], *given, weigh, report, float(learning_rate), steps)
 
-    tasks = [partial(train, shard) for shard in np.array_split(order, shards)]
     show = progress and (lambda share, gap: progress(share * steps, gap))
-    parts = processes.parallel(tasks, jobs, show)
-    place = np.argsort(order)
-    params, diverged, history = (np.concatenate(arrays)[place] for arrays in zip(*parts))
-    history = dict(zip(HISTORY, np.moveaxis(history, 1, 0)))
-    trained = replace(models, params=params, diverged=diverged, history=history)
+    trained = _in_shards(models, train, jobs, show)
     looked_at = sample(np.random.default_rng(0), 500)
     for fault in (*batches.scale_faults(looked_at, likelihood.discrete), *trained.faults()):
         warnings.warn(fault, TrainingWarning, stacklevel=2)
     return trained
+
+
+def _in_shards(models, train, jobs, progress):
+    """All models, each trained once: train(indices, report) a shard, equal seeds side by side."""
+    order = np.argsort(models.seeds, kind="stable")
+    n = min(len(order), jobs * -(-len(order) // (jobs * SHARD)))
+    tasks = [partial(train, shard) for shard in np.array_split(order, n)]
+    parts = zip(*processes.parallel(tasks, jobs, progress))
+    params, diverged, history = (np.concatenate(part)[np.argsort(order)] for part in parts)
+    history = dict(zip(HISTORY, np.moveaxis(history, 1, 0)))
+    return replace(models, params=params, diverged=diverged, history=history)
 
 
 @np.errstate(all="ignore")  # a model that diverges is frozen

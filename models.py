@@ -314,9 +314,8 @@ def _read(path, name):
             raise ValueError(f"{path} is not a file of trained models (mae.save)") from error
     if version != FORMAT:
         other = "an earlier" if number < int(FORMAT[4:]) else "a later"
-        raise ValueError(
-            f"{path} was written by {other} version, format {number}; this reads {FORMAT[4:]}"
-        )
+        other += f" version, format {number}; this one reads {FORMAT[4:]}"
+        raise ValueError(f"{path} was written by {other}")
     names = {key.rpartition("/")[0] for key in found}
     require("name", name, name in names, f"one of those in {path}: {sorted(names)}")
     prefix = f"{name}/" if name else ""

@@ -115,12 +115,11 @@ def exact_values(model, problem, tol):
     return {name: float(value) for name, value in exact.items()}
 
 
-def rows_of(fit, name, problem):
-    """The rows of metrics.csv for one group of models."""
-    for k in range(len(fit)):
-        names = {"group": name, "method": str(fit.methods[k]), "target": float(fit.targets[k])}
-        names |= {"seed": int(fit.seeds[k]), "r_samples": fit.r_samples}
-        yield evaluate(fit[k], problem) | names
+def row_of(model, name, problem, report=None):
+    """One model's row of metrics.csv."""
+    names = {"group": name, "method": str(model.methods), "target": float(model.targets)}
+    names |= {"seed": int(model.seeds), "r_samples": model.r_samples}
+    return evaluate(model, problem) | names
 
 
 def label(value):

@@ -16,7 +16,7 @@ ENDS = {getattr(signal, name): end for name, end in ENDS.items() if hasattr(sign
 
 
 def forks():
-    """Whether a fork is safe here: nobody else's threads, and workers that die with their parent."""
+    """Whether a fork is safe here: no threads of others, and workers that die with their parent."""
     return sys.platform == "linux" and threading.active_count() == 1
 
 

@@ -29,6 +29,7 @@ PAGES = README + "".join(path.read_text() for path in sorted((ROOT / "docs").glo
 COMMANDS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
 MODULES = re.findall(r"(?m)^\| `(\w+)\.py` \|", README)  # "each imports only from those above it"
 DRAWN = {"split-normal": "history.png", "categorical": "history.png", "sequences": "strings.png"}
+RESULTS = ("metrics.csv", "models.npz", "made.json")
 PNG = b"\x89PNG"
 SMALL = {"methods": 40, "sequences": 10, "faces": 30, "digits": 30, "information": 30}  # steps
 INTERVALS = ("faces", "digits", "information")  # they take their time: one target
@@ -52,6 +53,10 @@ def metrics(folder):
     return rows
 
 
+def rows_of(fit, *names):
+    return [problems.row_of(fit[k], *names) for k in range(len(fit))]
+
+
 # ------------------------------------------------------------------------------------- runs
 
 
@@ -62,7 +67,7 @@ def test_a_run_prints_a_table_and_writes_its_files(name, tmp_path):
     done = run(name, "--information", *targets, *small, "--out", tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     folder, groups = tmp_path / name, experiments.EXPERIMENTS[name].groups
-    written = {"metrics.csv", "models.npz", "figure.png", DRAWN.get(name, "figure.png")}
+    written = {*RESULTS, "figure.png", DRAWN.get(name, "figure.png")}
     assert {path.name for path in folder.iterdir()} == written
     printed = done.stdout.splitlines()[-len(written) :]
     assert set(printed) == {str(folder / file) for file in written}
@@ -326,9 +331,12 @@ def test_all_runs_everything_and_ends_with_the_claims(tmp_path, monkeypatch, cap
             groups[key] = group._replace(problem=problem, settings=group.settings | settings)
         short = experiment._replace(groups=groups, settings=experiment.settings | settings)
         monkeypatch.setitem(experiments.EXPERIMENTS, name, short)
-    experiments.main(["all", "--no-plot", "--out", str(tmp_path)])
+    assert experiments.main(["all", "--no-plot", "--out", str(tmp_path)]) == 1
     assert {path.name for path in tmp_path.iterdir()} == set(experiments.EXPERIMENTS)
-    head, *lines = capsys.readouterr().out.split("\n\n")[-1].splitlines()
+    *_, text, count = capsys.readouterr().out.split("\n\n")
+    head, *lines = text.splitlines()
+    held = sum(line.endswith(" holds") for line in lines)
+    assert count == f"{held} of {len(lines)} claims hold.\n"
     assert head.split() == ["experiment", "claim", "wanted", "found"]
     assert {line.split()[0] for line in lines} == set(experiments.EXPERIMENTS)
     assert all(line.endswith(("holds", "DOES NOT HOLD")) for line in lines)
@@ -380,7 +388,7 @@ def test_one_model_that_fails_does_not_take_its_group_along(monkeypatch):
         return exact(model, problem, tol)
 
     monkeypatch.setattr(problems, "exact_values", sometimes)
-    rows = list(problems.rows_of(fit, "group", problems.NORMAL))
+    rows = rows_of(fit, "group", problems.NORMAL)
     assert asked == [(0, 1e-8), (1, 1e-8), (1, 1e-6), (2, 1e-8), (2, 1e-6)]
     assert [math.isnan(row["information"]) for row in rows] == [False, True, False]
     widths = [row["information_high"] - row["information_low"] for row in rows]
@@ -568,7 +576,7 @@ def trained(name, targets, **settings):
     settings = settings_of(name, group) | {"seeds": 1} | settings
     data, likelihood = group.problem.data, group.likelihood
     fit = mae.fit(data, likelihood=likelihood, information=targets, **settings)
-    return list(problems.rows_of(fit, name, group.problem))
+    return rows_of(fit, name, group.problem)
 
 
 @pytest.mark.slow
@@ -605,7 +613,7 @@ def test_twenty_seeds_that_nobody_chose_hold_their_information(name, group_name,
     group = experiments.EXPERIMENTS[name].groups[group_name]
     settings = settings_of(name, group) | {"seeds": 20, "seed": 2000, "information": targets}
     fit = mae.fit(group.problem.data, likelihood=group.likelihood, **settings)
-    rows = list(problems.rows_of(fit, group_name, group.problem))
+    rows = rows_of(fit, group_name, group.problem)
     off = {(r["target"], r["seed"]): abs(r["information"] - r["target"]) for r in rows}
     assert len(off) == 20 * len(targets) and all(row["reached"] for row in rows)
     assert {key: value for key, value in off.items() if not value <= most} == {}
