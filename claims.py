@@ -1,6 +1,6 @@
-"""The poster's claims, and this project's: each one a number, a bar, and whether it holds.
+"""Tables of what was found, and the poster's claims: a number, a bar, and whether it holds.
 
-Every function takes the rows of its experiment and yields (claim, what is wanted, what was found,
+Functions named like experiments take their rows and yield (claim, what is wanted, what was found,
 whether it holds); a number that is nan does not hold.
 """
 
@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from problems import INTERVAL_REACHED, REACHED, STD, UNIFORM, restricted_curve, values
+from problems import INTERVAL_REACHED, REACHED, STD, UNIFORM, label, restricted_curve, values
 
 
 def misses(rows, column, **where):
@@ -120,3 +120,79 @@ def faces(rows):
     yield at_least("angle from the code, R^2", 0.97, values(rows, "r2_angle").min())
     yield at_least("emotion from the code, R^2", 0.97, values(rows, "r2_emotion").min())
     yield from two_sided(rows)
+
+
+# ------------------------------------------------------------------------------------- tables
+
+LIKELIHOOD_KEPT = 0.01  # nats below the optimum that need no warning
+
+
+def by_keys(rows, keys):
+    """{labels of these columns: rows}, in order."""
+    groups = {}
+    for row in rows:
+        groups.setdefault(tuple(label(row[key]) for key in keys), []).append(row)
+    return groups
+
+
+def aligned(lines, justify):
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    return "\n".join("  ".join(map(justify, line, widths)).rstrip() for line in lines)
+
+
+HEADS = {"infomax_bound": "infomax bound", "log_likelihood": "log-likelihood", "elbo": "ELBO"}
+HEADS |= {"below_optimum": "below optimum", "encoder_information": "encoder inf."}
+HEADS |= {"information_low": "I from", "information_high": "to"}
+HEADS |= {"r2_angle": "R2 angle", "r2_emotion": "R2 emotion", "group": "data or decoder"}
+
+
+def table(rows, keys, heads):
+    """One line per target (and method, and group): mean over seeds, ± half their range."""
+    lines = [[*(HEADS.get(name, name) for name in (*keys, *heads)), "reached"]]
+    for names, group in by_keys(rows, keys).items():
+        columns = [np.array([row[head] for row in group]) for head in heads]
+        known = [c[~np.isnan(c)] for c in columns]
+        show = lambda c: f"{c.mean().round(4) + 0:.4f} ± {np.ptp(c) / 2:.4f}" if len(c) else "-"
+        cells = [show(c) for c in known]
+        lines.append([*names, *cells, f"{sum(row['reached'] for row in group)} of {len(group)}"])
+    return aligned(lines, str.rjust)
+
+
+def complaints(rows, experiment):
+    """What was wanted and not had: targets, and likelihood where nothing stands in its way."""
+    for names, group in by_keys(rows, experiment.keys).items():
+        name = ", ".join(f"{key} {text}" for key, text in zip(experiment.keys, names))
+        chosen = experiment.groups[group[0]["group"]]
+        short = max(row["below_optimum"] for row in group)
+        promised = group[0]["method"] in ("vae", "lagrangian", "penalty") and chosen.expressive
+        if promised and short > LIKELIHOOD_KEPT:
+            yield f"WARNING: {name}: log-likelihood up to {short:.4f} nats below optimum."
+        missed = [row for row in group if not row["reached"]]
+        if not missed:
+            continue
+        middle = lambda row: (row["information_low"] + row["information_high"]) / 2
+        off = lambda row: abs(middle(row) - row["target"])
+        best = min(missed, key=lambda row: (math.isnan(off(row)), off(row)))
+        low, high = f"{best['information_low']:.4f}", f"{best['information_high']:.4f}"
+        nearest = "; nothing is known of I" if low == "nan" else f"; I is {low} in the nearest"
+        nearest = nearest if low == high else f"; I is between {low} and {high} in the nearest"
+        yield f"WARNING: {name} was not reached by {len(missed)} of {len(group)} models{nearest}."
+        if best["target"] > chosen.problem.ceiling:
+            yield (
+                "  Why: p(x|z) would have to switch between values of x within no width of z at all"
+                f"; the bound alone could not certify more than {chosen.problem.ceiling:.4f} nats."
+            )
+
+
+def divergences(fit):
+    for k in np.flatnonzero(fit.diverged >= 0):
+        model = f"{fit.methods[k]}, target {label(fit.targets[k])}, seed {fit.seeds[k]}"
+        yield f"WARNING: {model} diverged and was frozen at step {fit.diverged[k]}."
+
+
+def summary(claimed):
+    """Each claim of the poster: the number wanted, the number found, holds or not."""
+    lines = [["experiment", "claim", "wanted", "found", ""]]
+    for name, (claim, wanted, found, holds) in claimed:
+        lines.append([name, claim, wanted, f"{found:.4f}", "holds" if holds else "DOES NOT HOLD"])
+    return aligned(lines, str.ljust)

@@ -151,7 +151,8 @@ def information_interval(decoder, auxiliary, z, eps, eps_r, confidence=0.99):
     require("eps.shape", np.shape(eps), legal, f"(..., {batch}, features)")
     drawn = eps is not None and hasattr(decoder(z[..., :1, :]), "sample")
     bounds = averaged_bounds if drawn else information_bounds
-    blocks, step = [], max(1, 4096 // n)  # few examples at a time: they stay in cache
+    few = min(4096, 2**17 // (1 if eps is None else eps.shape[-1]))  # rows that stay in cache
+    blocks, step = [], max(1, few // n)
     for start in range(0, batch, step):
         part = lambda a: None if a is None else a[..., start : start + step, :]
         with np.errstate(invalid="ignore"):  # where p(x|z) = 0; it weighs 0

@@ -33,17 +33,19 @@ def parallel(tasks, jobs=1, progress=None):
     done, its worst gap), upon which progress(share of all that is done, worst gap) is called. An
     error ends all workers, and so does a worker that is killed: ChildProcessError.
     """
-    done = [(0.0, 0.0)] * len(tasks)
+    shares, gaps, results = [0.0] * len(tasks), [0.0] * len(tasks), [None] * len(tasks)
 
-    def report(i, share, gap=0.0):
-        done[i] = share, gap
-        shares, gaps = zip(*done)
+    def report(i, share, gap=None):
+        shares[i], gaps[i] = share, gaps[i] if gap is None else float(gap)
         if progress:
             progress(sum(shares) / len(tasks), max(gaps))
 
     if min(jobs, len(tasks)) < 2 or not forks():
-        return [task(partial(report, i)) for i, task in enumerate(tasks)]
-    results, running, waiting = [None] * len(tasks), {}, list(enumerate(tasks))[::-1]
+        for i, task in enumerate(tasks):
+            results[i] = task(partial(report, i))
+            report(i, 1.0)
+        return results
+    running, waiting = {}, list(enumerate(tasks))[::-1]
     try:
         while waiting or running:
             while waiting and len(running) < jobs:

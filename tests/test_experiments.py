@@ -277,7 +277,7 @@ def test_the_claims_hold_and_the_tables_reproduce(name, tmp_path):
             assert (np.abs(a - b) <= 0.1 + 2 * their_spread).all(), lines
 
     claimed = experiments.EXPERIMENTS[name].claims(metrics(tmp_path / name))
-    found = verdicts(experiments.summary([(name, claim) for claim in claimed]), name)
+    found = verdicts(claims.summary([(name, claim) for claim in claimed]), name)
     assert set(found.values()) == {"holds"} and found == verdicts(README, name)
 
 
@@ -293,7 +293,7 @@ def verdicts(summary, name):
 def test_a_claim_holds_or_does_not():
     assert claims.at_most("a", 0.1, 0.2) == ("a", "<= 0.1", 0.2, False)
     assert claims.at_least("a", 0.1, 0.2) == ("a", ">= 0.1", 0.2, True)
-    text = experiments.summary([("x", claims.at_most("a", 0.1, math.nan))])
+    text = claims.summary([("x", claims.at_most("a", 0.1, math.nan))])
     assert "DOES NOT HOLD" in text  # what is not known does not hold
 
 
