@@ -211,7 +211,7 @@ def locked(folder):
     try:
         if fcntl:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
+        yield folder
     except BlockingIOError:
         raise BlockingIOError(f"another run is writing to {folder}") from None
     finally:
@@ -232,11 +232,8 @@ def run(name, options):
     made = json.dumps({"experiment": name, "settings": settings} | VERSIONS, indent=1) + "\n"
     with locked(folder):
         fits = train(experiment.groups, settings, options.jobs, progress_line(f"{name}: trained"))
-        tasks = [
-            partial(row_of, fit[k], key, known[key])
-            for key, fit in fits.items()
-            for k in range(len(fit))
-        ]
+        every = [(fit[k], key) for key, fit in fits.items() for k in range(len(fit))]
+        tasks = [partial(row_of, model, key, known[key]) for model, key in every]
         rows = processes.parallel(tasks, options.jobs, progress_line(f"{name}: evaluated"))
         named = fits if len(fits) > 1 else dict(zip([""], fits.values()))
         files = {
@@ -249,13 +246,15 @@ def run(name, options):
         lines += claims.complaints(rows, experiment)
         lines += [line for fit in fits.values() for line in claims.divergences(fit)]
         drawings = lambda figures: figures.DRAWINGS[name](fits, rows, known)
-        drawn = [] if options.no_plot else draw(folder, drawings)
+        drawn, complete = draw(folder, drawings, options)
     say(*lines, *written, *drawn)
-    return rows, not any(line.startswith("WARNING") for line in drawn)
+    return rows, complete
 
 
-def draw(folder, drawings):
-    """Write {file: figure} = drawings(figures) -> the paths, or a line why there are none."""
+def draw(folder, drawings, options):
+    """Write {file: figure} = drawings(figures) -> paths, or why there are none; if all is well."""
+    if options.no_plot:
+        return [], True
     os.environ["MPLBACKEND"] = "agg"  # whatever a user's own settings ask for
     try:
         import matplotlib  # it takes its time
@@ -264,9 +263,10 @@ def draw(folder, drawings):
         import figures
 
         drawn = {file: figure.savefig for file, figure in drawings(figures).items()}
-        return models.write(folder, drawn)
+        return models.write(folder, drawn), True
     except Exception as error:  # the numbers are safe, and worth more than any figure
-        return ["WARNING: no figures: " + " ".join(f"{type(error).__name__}: {error}".split())]
+        why = " ".join(f"{type(error).__name__}: {error}".split())
+        return [f"WARNING: no figures: {why}"], False
 
 
 @contextlib.contextmanager
@@ -333,10 +333,13 @@ def scaling(options):
         row = {"grows": what, "value": size, "seconds": taken, "ms_per_step": 1e3 * per_step}
         rows.append(row | {"relative_step": per_step / common})
         say("{:>9}{:>7}{:>9.3f}{:>9.3f}{:>8.2f}".format(*rows[-1].values()))
-    folder, files = options.out / "scaling", {"metrics.csv": lambda path: write_metrics(rows, path)}
-    written = models.write(folder, files, stale=FIGURES)
+    files = {"metrics.csv": lambda path: write_metrics(rows, path)}
     drawings = lambda figures: {"figure.png": figures.scaling(rows)}
-    say(*written, *([] if options.no_plot else draw(folder, drawings)))
+    with locked(options.out / "scaling") as folder:
+        written = models.write(folder, files, stale=FIGURES)
+        drawn, complete = draw(folder, drawings, options)
+    say(*written, *drawn)
+    return int(not complete)
 
 
 def run_all(options):

@@ -255,10 +255,7 @@ KINDS = dict.fromkeys(SETTINGS, "i") | ARRAYS | {f"history_{name}": "f" for name
 
 
 def save(path, fits, made=""):
-    """Write {name: Fit} to one .npz file, from which `load` reads any of them: all of it, or none.
-
-    made: a text to keep with them, how they were made.
-    """
+    """Write {name: Fit} to one .npz file, whole or not at all; made: a text, how they were made."""
     arrays = {"format": FORMAT, "made": made}
     for name, fit in fits.items():
         own = {key: getattr(fit, key) for key in (*SETTINGS, *ARRAYS)}
@@ -313,9 +310,10 @@ def _read(path, name):
         except Exception as error:  # NumPy raises a dozen kinds on a damaged file
             raise ValueError(f"{path} is not a file of trained models (mae.save)") from error
     if version != FORMAT:
-        other = "an earlier" if number < int(FORMAT[4:]) else "a later"
-        other += f" version, format {number}; this one reads {FORMAT[4:]}"
-        raise ValueError(f"{path} was written by {other}")
+        which = "an earlier" if number < int(FORMAT[4:]) else "a later"
+        raise ValueError(
+            f"{path} was written by {which} version, format {number}; this one reads {FORMAT[4:]}"
+        )
     names = {key.rpartition("/")[0] for key in found}
     require("name", name, name in names, f"one of those in {path}: {sorted(names)}")
     prefix = f"{name}/" if name else ""
@@ -328,19 +326,17 @@ UNFINISHED = []  # temporary files, for whoever ends the process without unwindi
 def write(folder, contents, stale=()):
     """Save all files under hidden temporary names, then rename all; {name: save(path)} -> paths.
 
-    Their old ones, and those of the stale names, are moved aside first. A run that is interrupted,
-    out of disk or not allowed to replace one of them leaves the old files or the new ones, no
-    mixture, half file or temporary one. A run killed outright (SIGKILL, power) may leave hidden
-    files, and too few only if it was between two of the renames.
+    Old ones, and files of the stale names, are moved aside first. A run that is interrupted, out of
+    disk or not allowed to replace a file leaves the old files or the new ones, no mixture, half
+    file or temporary one. One killed outright (SIGKILL, power) may leave hidden files, and lack
+    visible ones only if it was between two of the renames.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     hidden = lambda name, end="": str(folder / f".{os.getpid()}-{name}{end}")
     final, temporary = [str(folder / name) for name in contents], [*map(hidden, contents)]
     for path in filter(os.path.isdir, final):
         raise IsADirectoryError(f"{path} is a directory; a file is to be written there")
-    aside = {
-        str(folder / n): hidden(n, ".old") for n in (*contents, *stale) if (folder / n).exists()
-    }
+    old = [name for name in (*contents, *stale) if (folder / name).exists()]
+    aside = {str(folder / name): hidden(name, ".old") for name in old}
     moves = [*aside.items(), *zip(temporary, final)]
     try:
         UNFINISHED.extend(temporary)
@@ -349,10 +345,10 @@ def write(folder, contents, stale=()):
             with open(path, "rb+") as file:  # on disk now, or the renames would wait for it
                 os.fsync(file.fileno())
         # One call into C, with plain strings: a signal's handler has to wait until it is done.
-        ends = [partial(os.replace, *move) for move in moves]
-        ends += [partial(os.unlink, old) for old in aside.values()]
+        calls = [partial(os.replace, *move) for move in moves]
+        calls += [partial(os.unlink, path) for path in aside.values()]
         try:
-            list(map(methodcaller("__call__"), ends))
+            list(map(methodcaller("__call__"), calls))
         except OSError:
             for source, target in reversed(moves):
                 if not os.path.exists(source):
