@@ -337,7 +337,7 @@ def factors_known(model, draws=4000):
     return {"r2_angle": float(r2[0]), "r2_emotion": float(r2[1])}
 
 
-FACES = Problem(lambda rng, n: draw_faces(factors(rng, n)), extras=factors_known, draws=2000)
+FACES = Problem(lambda rng, n: draw_faces(factors(rng, n)), extras=factors_known, draws=4000)
 
 # ------------------------------------------------------------------------------------- digits
 
