@@ -4,6 +4,7 @@ import contextlib
 import os
 import random
 import select
+import shlex
 import shutil
 import signal
 import subprocess
@@ -317,7 +318,8 @@ def test_tables_of_shards_join_to_that_of_the_whole(tmp_path):
 
     head, *whole = rows("--seeds", 4)
     (shell,) = (block for block in COMMANDS if "shard" in block)
-    program = " ".join(map(str, (sys.executable, ROOT / "experiments.py", "split-normal", *small)))
+    program = (sys.executable, ROOT / "experiments.py", "split-normal", *small)
+    program = shlex.join(map(str, program))
     shell = shell.replace("python experiments.py split-normal", program)
     subprocess.run(["sh", "-ec", shell], check=True, capture_output=True, cwd=tmp_path)
     first, *joined = (tmp_path / "metrics.csv").read_text().splitlines()
