@@ -1,5 +1,10 @@
 """The poster's experiments: `python experiments.py NAME` trains, prints a table, draws figures."""
 
+import signal
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback out of the imports
+
 import argparse
 import contextlib
 import csv
@@ -7,7 +12,6 @@ import json
 import math
 import os
 import platform
-import signal
 import sys
 import tempfile
 import time
@@ -21,9 +25,6 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None
-
-if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback out of the imports
 
 # The matrices are small: a second BLAS thread costs more than it brings. A user's own setting wins.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
