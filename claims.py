@@ -1,6 +1,6 @@
-"""The poster's claims, and this project's: each one a number, a bar, and whether it holds.
+"""Tables of what was found, and the poster's claims: a number, a bar, and whether it holds.
 
-Every function takes the rows of its experiment and yields (claim, what is wanted, what was found,
+Functions named like experiments take their rows and yield (claim, what is wanted, what was found,
 whether it holds); a number that is nan does not hold.
 """
 
@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from problems import INTERVAL_REACHED, REACHED, STD, UNIFORM, restricted_curve, values
+from problems import INTERVAL_REACHED, REACHED, STD, UNIFORM, label, restricted_curve, values
 
 
 def misses(rows, column, **where):
@@ -45,9 +45,7 @@ def categorical(rows):
     yield at_most("MAE: |I - M|, M to 2.2", REACHED, misses(below, "information"))
     yield at_most("no likelihood lost, nats, M to 2.2", 0.001, lost.max())
     yield at_most("any Gaussian r: bound above its ceiling", 1e-8, highest - UNIFORM.ceiling)
-    yield at_most(
-        "M = ln 10, which takes an infinitely sharp decoder: called reached", 0, sum(above)
-    )
+    yield at_most("M = ln 10, out of reach: models called reached", 0, sum(above))
 
 
 def likelihood(rows):
@@ -91,12 +89,14 @@ def methods(rows):
     rate = [row["information"] for row in rows if row not in able and ":1" in row["method"]]
     yield at_least("IM on categorical: bound", 2.09, bound.min())
     yield at_most("IM on categorical: bound above its ceiling, nats", 1e-8, above)
-    yield at_least("IM: likelihood lost, nats", 0.1, lost.min())
+    yield at_least("IM pays with likelihood: nats lost", 0.1, lost.min())
     yield at_most("beta = 2 ignores the code: I", 0.01, of("information", "beta:2").max())
     yield at_most("MAE: |I - M|", REACHED, misses(rows, "information"))
     lost = values(able, "below_optimum", method="lagrangian")
     yield at_most("MAE: likelihood lost, nats", 0.002, lost.max())
-    yield at_least("penalty: likelihood lost, nats", 0.002, of("below_optimum", "penalty").max())
+    yield at_least(
+        "penalty pays with likelihood: nats lost", 0.002, of("below_optimum", "penalty").max()
+    )
     yield at_least("rate held at 1, restricted: I below 1 by", 0.15, 1 - max(rate))
 
 
@@ -154,3 +154,85 @@ def questions(rows):
     yield at_least("9 strings right: MAE less any other", 0.03, held.max() - others.max())
     yield at_most("10 step of both sides, relative to a VAE's", 8, of("relative", 10, "same, 4")[0])
     yield at_most("11 |KL - C| holds 2 nats: least I", 1.8, rate)
+
+
+# ------------------------------------------------------------------------------------- tables
+
+LIKELIHOOD_KEPT = 0.01  # nats below the optimum that need no warning
+
+
+def by_keys(rows, keys):
+    """{labels of these columns: rows}, in order."""
+    groups = {}
+    for row in rows:
+        groups.setdefault(tuple(label(row[key]) for key in keys), []).append(row)
+    return groups
+
+
+def aligned(lines, justify):
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    return "\n".join("  ".join(map(justify, line, widths)).rstrip() for line in lines)
+
+
+HEADS = {"infomax_bound": "infomax bound", "log_likelihood": "log-likelihood", "elbo": "ELBO"}
+HEADS |= {"below_optimum": "lost", "encoder_information": "I of q", "marginal_kl": "KL[q||p]"}
+HEADS |= {"information_low": "I from", "information_high": "to", "group": "data"}
+HEADS |= {"r2_angle": "R2 angle", "r2_emotion": "R2 emotion"}
+
+
+def table(rows, keys, heads):
+    """One line per target (and method): means over seeds, of I ± half the range; by group."""
+    if len(keys) > 2:
+        parts = by_keys(rows, keys[:1]).items()
+        return "\n\n".join(f"{name}:\n{table(own, keys[1:], heads)}" for (name,), own in parts)
+    lines = [[*(HEADS.get(name, name) for name in (*keys, *heads)), "reached"]]
+    for names, group in by_keys(rows, keys).items():
+        cells = []
+        for head in heads:
+            own = np.array([row[head] for row in group])
+            own = own[~np.isnan(own)]
+            text = f"{own.mean().round(3) + 0:.3f}" if len(own) else "-"
+            several = head == "information" and len(own) > 1
+            cells.append(text + (f" ± {np.ptp(own) / 2:.3f}" if several else ""))
+        lines.append([*names, *cells, f"{sum(row['reached'] for row in group)} of {len(group)}"])
+    return aligned(lines, str.rjust)
+
+
+def complaints(rows, experiment):
+    """What was wanted and not had: targets, and likelihood where nothing stands in its way."""
+    for names, group in by_keys(rows, experiment.keys).items():
+        name = ", ".join(f"{key} {text}" for key, text in zip(experiment.keys, names))
+        chosen = experiment.groups[group[0]["group"]]
+        short = max(row["below_optimum"] for row in group)
+        promised = group[0]["method"] in ("vae", "lagrangian", "penalty") and chosen.expressive
+        if promised and short > LIKELIHOOD_KEPT:
+            yield f"WARNING: {name}: log-likelihood up to {short:.4f} nats below optimum."
+        missed = [row for row in group if not row["reached"]]
+        if not missed:
+            continue
+        middle = lambda row: (row["information_low"] + row["information_high"]) / 2
+        off = lambda row: abs(middle(row) - row["target"])
+        best = min(missed, key=lambda row: (math.isnan(off(row)), off(row)))
+        low, high = f"{best['information_low']:.4f}", f"{best['information_high']:.4f}"
+        nearest = "; nothing is known of I" if low == "nan" else f"; I is {low} in the nearest"
+        nearest = nearest if low == high else f"; I is between {low} and {high} in the nearest"
+        yield f"WARNING: {name} was not reached by {len(missed)} of {len(group)} models{nearest}."
+        if best["target"] > chosen.problem.ceiling:
+            yield (
+                "  Why: p(x|z) would have to switch between values of x within no width of z at all"
+                f"; the bound alone could not certify more than {chosen.problem.ceiling:.4f} nats."
+            )
+
+
+def divergences(fit):
+    for k in np.flatnonzero(fit.diverged >= 0):
+        model = f"{fit.methods[k]}, target {label(fit.targets[k])}, seed {fit.seeds[k]}"
+        yield f"WARNING: {model} diverged and was frozen at step {fit.diverged[k]}."
+
+
+def summary(claimed):
+    """Each claim of the poster: the number wanted, the number found, holds or not."""
+    lines = [["experiment", "claim", "wanted", "found", ""]]
+    for name, (claim, wanted, found, holds) in claimed:
+        lines.append([name, claim, wanted, f"{found:.2g}", "holds" if holds else "DOES NOT HOLD"])
+    return aligned(lines, str.ljust)

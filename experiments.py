@@ -1,17 +1,33 @@
 """The poster's experiments: `python experiments.py NAME` trains, prints a table, draws figures."""
 
+import signal
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback out of the imports
+
 import argparse
 import contextlib
 import csv
+import json
 import math
 import os
-import signal
+import platform
+import re
+import runpy
+import shutil
 import sys
 import tempfile
 import time
 import warnings
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Callable, NamedTuple
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 # The matrices are small: a second BLAS thread costs more than it brings. A user's own setting wins.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -21,13 +37,18 @@ import numpy as np
 import claims
 import mae
 import models
+import own
 import problems
+import processes
 from problems import (
-    DIGITS, FACES, NORMAL, SEQUENCES, STD, UNIFORM, Problem, autoregressive, holding, label,
-    rows_of,
+    DIGITS, FACES, NORMAL, SEQUENCES, STD, UNIFORM, Problem, autoregressive, holding, row_of,
 )  # fmt: skip
 
-LIKELIHOOD_KEPT = 0.01  # nats below the optimum that need no warning
+FIGURES = ("figure", "history", "strings", "posteriors", "questions-trace", "questions-posteriors",
+           "questions-targets")  # what a run may draw  # fmt: skip
+VERSIONS = {name: version(name) for name in ("numpy", "autograd")}  # what else numbers depend on
+VERSIONS |= {"mae": mae.__version__, "python": platform.python_version()}
+VERSIONS |= {"machine": platform.machine()}
 
 
 class Group(NamedTuple):
@@ -97,17 +118,20 @@ EXPERIMENTS = {
         },
         claims.likelihood,
         keys=("group", "target"),
+        heads=("information", "log_likelihood", "below_optimum"),
     ),
     "sequences": Experiment(
         "strings of bits: decoders that need no code, and some that do (related work)",
         {
-            "causal": Group(SEQUENCES, autoregressive("causal", 6), CAUSAL),
+            "causal": Group(
+                SEQUENCES, autoregressive("causal", 6), CAUSAL, settings={"seeds": 2}),
             "bits dropped": Group(SEQUENCES, autoregressive("dropped", 6, 0.5), VAE, False),
             "one bit back": Group(SEQUENCES, autoregressive("one bit back", 1), VAE, False),
             "factorised": Group(SEQUENCES, autoregressive("factorised", 0), VAE, False),
         },
         claims.sequences,
         keys=BY_METHOD,
+        heads=("information", "infomax_bound", "below_optimum", "elbo"),
         settings={"seeds": 3, "steps": 1000, "batch": 64, "r_samples": 1},
     ),
     "methods": Experiment(
@@ -123,8 +147,8 @@ EXPERIMENTS = {
         },
         claims.methods,
         keys=BY_METHOD,
-        heads=("rate", "distortion", "information", "encoder_information", "marginal_kl",
-               "log_likelihood"),
+        heads=("information", "encoder_information", "rate", "marginal_kl", "distortion",
+               "below_optimum"),
         settings={"seeds": 2, "steps": 4000, "batch": 64, "learning_rate": 0.02},
     ),
     "faces": Experiment(
@@ -132,7 +156,7 @@ EXPERIMENTS = {
         {"faces": Group(FACES, FACE, VAE | {MAE: (2.0, 3.0, 4.0, 5.0)})},
         claims.faces,
         keys=("method", "target"),
-        heads=(*INTERVAL, "infomax_bound", "elbo", "rate", "r2_angle", "r2_emotion"),
+        heads=(*INTERVAL, "elbo", "rate", "r2_angle", "r2_emotion"),
         settings={"seeds": 1, "r_samples": 8, **ON_FACES},
     ),
     "digits": Experiment(
@@ -155,74 +179,22 @@ EXPERIMENTS = {
         claims.information,
         keys=("group", "target"),
         heads=(*INTERVAL, "infomax_bound"),
-        settings={"seeds": 2},
+        settings={"seeds": 1},
     ),
 }  # fmt: skip
 
+
+def experiment_of(path):
+    """`own`: the data of a file, a VAE and three targets."""
+    problem, likelihood, read = own.read(path)
+    targets = tuple(m for m in (None, 0.5, 1.0, 1.5) if m is None or m < problem.most)
+    heads = ("information", *INTERVAL, "infomax_bound", "log_likelihood", "elbo")
+    group = Group(problem, likelihood, {MAE: targets}, expressive=False)
+    settings = {"seeds": 2, "r_samples": 16 if likelihood.discrete else 4}
+    return Experiment(read, {"own": group}, lambda rows: (), heads=heads, settings=settings)
+
+
 # ----------------------------------------------------------------------------------------- output
-
-
-def by_keys(rows, keys):
-    """{labels of these columns: rows}, in order."""
-    groups = {}
-    for row in rows:
-        groups.setdefault(tuple(label(row[key]) for key in keys), []).append(row)
-    return groups
-
-
-def aligned(lines, justify):
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    return "\n".join("  ".join(map(justify, line, widths)).rstrip() for line in lines)
-
-
-HEADS = {"infomax_bound": "infomax bound", "log_likelihood": "log-likelihood", "elbo": "ELBO"}
-HEADS |= {"below_optimum": "below optimum", "encoder_information": "encoder inf."}
-HEADS |= {"marginal_kl": "KL[q(z)||p(z)]", "information_low": "I from", "information_high": "to"}
-HEADS |= {"r2_angle": "R2 angle", "r2_emotion": "R2 emotion", "group": "data or decoder"}
-
-
-def table(rows, keys, heads):
-    """One line per target (and method, and group): mean over seeds, ± half their range."""
-    lines = [[*(HEADS.get(name, name) for name in (*keys, *heads)), "reached"]]
-    for names, group in by_keys(rows, keys).items():
-        columns = [np.array([row[head] for row in group]) for head in heads]
-        known = [c[~np.isnan(c)] for c in columns]
-        show = lambda c: f"{c.mean().round(4) + 0:.4f} ± {np.ptp(c) / 2:.4f}" if len(c) else "-"
-        cells = [show(c) for c in known]
-        lines.append([*names, *cells, f"{sum(row['reached'] for row in group)} of {len(group)}"])
-    return aligned(lines, str.rjust)
-
-
-def complaints(rows, experiment):
-    """What was wanted and not had: targets, and likelihood where nothing stands in its way."""
-    for names, group in by_keys(rows, experiment.keys).items():
-        name = ", ".join(f"{key} {text}" for key, text in zip(experiment.keys, names))
-        chosen = experiment.groups[group[0]["group"]]
-        short = max(row["below_optimum"] for row in group)
-        promised = group[0]["method"] in ("vae", "lagrangian", "penalty") and chosen.expressive
-        if promised and short > LIKELIHOOD_KEPT:
-            yield f"{name}: log-likelihood up to {short:.4f} nats below optimum."
-        missed = [row for row in group if not row["reached"]]
-        if not missed:
-            continue
-        middle = lambda row: (row["information_low"] + row["information_high"]) / 2
-        off = lambda row: abs(middle(row) - row["target"])
-        best = min(missed, key=lambda row: (math.isnan(off(row)), off(row)))
-        low, high = f"{best['information_low']:.4f}", f"{best['information_high']:.4f}"
-        nearest = "; nothing is known of I" if low == "nan" else f"; I is {low} in the nearest"
-        nearest = nearest if low == high else f"; I is between {low} and {high} in the nearest"
-        yield f"{name} was not reached by {len(missed)} of {len(group)} models{nearest}."
-        if best["target"] > chosen.problem.ceiling:
-            yield (
-                "Why: p(x|z) would have to switch between values of x within no width of z at all; "
-                f"the bound alone could not certify more than {chosen.problem.ceiling:.4f} nats."
-            )
-
-
-def divergences(fit):
-    for k in np.flatnonzero(fit.diverged >= 0):
-        model = f"{fit.methods[k]}, target {label(fit.targets[k])}, seed {fit.seeds[k]}"
-        yield f"{model} diverged and was frozen at step {fit.diverged[k]}."
 
 
 def write_metrics(rows, path):
@@ -236,51 +208,100 @@ def write_metrics(rows, path):
             writer.writerow({k: text.get(type(v), lambda v: v)(v) for k, v in row.items()})
 
 
-def progress_line(name, steps):
-    """A callback for mae.fit that keeps one line on the terminal, or None where there is none."""
-    if not sys.stderr.isatty():
+def progress_line(text):
+    """A callback that keeps one line on the terminal: share done, seconds left, worst gap."""
+    if not (sys.stderr and sys.stderr.isatty()):
         return None
+    width = (os.get_terminal_size(sys.stderr.fileno()).columns or 80) - 1
     start = time.perf_counter()
 
-    def show(done, gap):
-        left = (time.perf_counter() - start) * (steps / max(done, 1) - 1)
-        line = f"{name}: step {done:.0f}/{steps}  worst |I - target| {gap:.3f}"
-        print(f"\r{line}  {left:.0f} s left".ljust(79), end="", file=sys.stderr, flush=True)
+    def show(share, gap):
+        left = (time.perf_counter() - start) * (1 / max(share, 1e-3) - 1)
+        line = f"{text} {share:.0%}, {left:.0f} s left"
+        line += f", worst |I - M| {gap:.3f}" if gap else ""
+        line = line[:width] if share < 1 else ""
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            print(f"\r{line:{width}}" + "\r" * (share == 1), end="", file=sys.stderr, flush=True)
 
     return show
 
 
+say = partial(print, sep="\n", flush=True)  # at once, into a file or pipe, too
+
 # ----------------------------------------------------------------------------------------- running
 
 
-def run(name, options):
-    """Train, evaluate, print and write one experiment -> its rows."""
-    experiment, folder = EXPERIMENTS[name], options.out / name
-    chosen = {key: getattr(options, key) for key in USUAL}
-    chosen = {key: value for key, value in chosen.items() if value is not None}
+@contextlib.contextmanager
+def locked(folder):
+    """Make the folder, and keep other runs out of it; OSError if nothing can be written to it."""
     folder.mkdir(parents=True, exist_ok=True)
     tempfile.TemporaryFile(dir=folder).close()  # fails now, not after training, if it has to
-    fits, rows = {}, []
-    for group_name, group in experiment.groups.items():
-        settings = USUAL | experiment.settings | group.settings | chosen
-        fits[group_name] = fit = train(group_name, group, settings, options)
-        rows += rows_of(fit, group_name, group.problem)
+    handle = os.open(folder, os.O_RDONLY) if fcntl else None
+    try:
+        if fcntl:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield folder
+    except BlockingIOError:
+        raise BlockingIOError(f"another run is writing to {folder}") from None
+    finally:
+        if fcntl:
+            os.close(handle)
 
-    print(table(rows, experiment.keys, experiment.heads))
-    for line in complaints(rows, experiment):
-        print("  " + line if line.startswith("Why") else "WARNING: " + line)
-    for line in (line for fit in fits.values() for line in divergences(fit)):
-        print("WARNING: " + line)
-    files = {"metrics.csv": lambda path: write_metrics(rows, path)}
-    named = fits if len(fits) > 1 else {"": fits[group_name]}
-    files["models.npz"] = lambda path: mae.save(path, named)
-    if not options.no_plot:
+
+def run(name, experiment, options):
+    """Train, evaluate, write, draw, print one experiment -> its rows; whether all was written."""
+    chosen = {key: getattr(options, key) for key in (*USUAL, "information", "method")}
+    chosen = {key: value for key, value in chosen.items() if value is not None}
+    known = {key: group.problem for key, group in experiment.groups.items()}
+    settings = {
+        key: USUAL | experiment.settings | group.settings | chosen
+        for key, group in experiment.groups.items()
+    }
+    made = as_made(name, settings)
+    with locked(options.out / name) as folder:
+        fits = train(experiment.groups, settings, options.jobs, progress_line(f"{name}: trained"))
+        every = [(fit[k], key) for key, fit in fits.items() for k in range(len(fit))]
+        tasks = [partial(row_of, model, key, known[key]) for model, key in every]
+        rows = processes.parallel(tasks, options.jobs, progress_line(f"{name}: evaluated"))
+        lines = [claims.table(rows, experiment.keys, experiment.heads)]
+        lines += claims.complaints(rows, experiment)
+        lines += [line for fit in fits.values() for line in claims.divergences(fit)]
+        named = fits if len(fits) > 1 else dict(zip([""], fits.values()))
+        files = {"models.npz": lambda path: models.save(path, named, made)}
+        drawings = lambda figures: figures.DRAWINGS[name](fits, rows, known)
+        return rows, publish(folder, rows, lines, made, drawings, options, files)
+
+
+def as_made(name, settings):
+    """How results were made, to stand beside them."""
+    return json.dumps({"experiment": name, "settings": settings} | VERSIONS, indent=1) + "\n"
+
+
+def publish(folder, rows, lines, made, drawings, options, more=None):
+    """Write numbers, then figures = drawings(figures), print; more: files -> if all is written."""
+    text = "\n".join(lines) + "\n"
+    files = {
+        "metrics.csv": lambda path: write_metrics(rows, path),
+        "made.json": lambda path: Path(path).write_text(made, "utf-8"),
+        "table.txt": lambda path: Path(path).write_text(text, "utf-8"),
+    }
+    stale = [f"{name}.{kind}" for name in FIGURES for kind in ("png", "pdf")]
+    written = models.write(folder, files | (more or {}), stale=stale)
+    drawn, complete = ([], True) if options.no_plot else draw(folder, drawings)
+    say(*lines, *written, *drawn)
+    return complete
+
+
+def draw(folder, drawings):
+    """Write the figures -> their paths, or why there are none; whether all is well."""
+    os.environ["MPLBACKEND"] = "agg"  # whatever a user's own settings ask for
+    try:
         import figures  # and with it matplotlib, which takes its time
 
-        known = {name: group.problem for name, group in experiment.groups.items()}
-        files |= figures.files(figures.DRAWINGS[name](fits, rows, known))
-    print(*models.write(folder, files), sep="\n")
-    return rows
+        return models.write(folder, dict(figures.files(drawings(figures)))), True
+    except Exception as error:  # the numbers are safe, and worth more than any figure
+        why = " ".join(f"{type(error).__name__}: {error}".split())
+        return [f"WARNING: no figures: {why}"], False
 
 
 @contextlib.contextmanager
@@ -291,27 +312,37 @@ def silence():
         yield
 
 
-def train(name, group, settings, options):
+def train(groups, settings, jobs, progress):
+    """{group: Fit}: many groups are spread over the processes; few are trained in turn, by all."""
+    outer, inner = (jobs, 1) if len(groups) > 2 * jobs else (1, jobs)
+    tasks = [partial(train_group, groups[key], settings[key], inner) for key in groups]
+    with silence():  # the table says what came out, by exact values
+        return dict(zip(groups, processes.parallel(tasks, outer, progress)))
+
+
+def train_group(group, settings, jobs, report):
     """One Fit of all models of the group, each pair of method and target once."""
     pairs = []
     for method, targets in group.models.items():
         if method in (mae.LAGRANGIAN, mae.PENALTY):
-            method = mae.METHODS[options.method] if options.method else method
-            targets = options.information or targets
+            method = mae.METHODS[settings.get("method", method.name)]
+            targets = settings.get("information", targets)
         for target in targets:
             free = target is None and method in (mae.LAGRANGIAN, mae.PENALTY)
             pairs.append((mae.VAE if free else method, target))
     methods, targets = zip(*dict.fromkeys(pairs))
-    progress = progress_line(name, settings["steps"])
-    settings |= {"likelihood": group.likelihood, "information": targets, "method": methods}
-    with silence():  # the table says what came out, by exact values
-        fit = mae.fit(group.problem.data, progress=progress, **settings)
-    if progress:
-        print("\r" + " " * 79 + "\r", end="", file=sys.stderr)
-    return fit
+    settings = settings | {"information": targets, "method": methods, "jobs": jobs}
+    progress = lambda step, gap: report(step / settings["steps"], gap)
+    return mae.fit(group.problem.data, likelihood=group.likelihood, progress=progress, **settings)
 
 
-SCALING = "seconds of training against models, steps, batch and proposals, to plan a sweep"
+COMMANDS = {
+    "questions": "the reviewers' questions, in numbers (docs/questions.md)",
+    "own": "data of your own: own FILE.csv, columns of numbers or one of categories",
+    "scaling": "seconds of training against models, steps, batch and proposals, to plan a sweep",
+    "all": "every experiment above but own, the questions, and a summary of the claims",
+    "docs": "all of it, and what it prints and draws into README and docs",
+}
 COMMON = {"steps": 400, "batch": 64, "r_samples": 0}
 CURVES = {  # what grows, from the common point of 24 models, 400 steps, batches of 64
     "models": [6, 24, 96, 384],
@@ -333,8 +364,7 @@ def seconds(models=24, **settings):
 
 
 def scaling(options):
-    """Measure and print the three curves."""
-    print("    grows  value  seconds  ms/step  of one step of 24 models and 64 examples")
+    """Measure and print the four curves -> whether all was written."""
     seconds(steps=50)  # warm up
     rows, common = [], seconds() / 400
     for what, size in ((what, size) for what, sizes in CURVES.items() for size in sizes):
@@ -342,57 +372,89 @@ def scaling(options):
         per_step = taken / (size if what == "steps" else 400)
         row = {"grows": what, "value": size, "seconds": taken, "ms_per_step": 1e3 * per_step}
         rows.append(row | {"relative_step": per_step / common})
-        print("{:>9}{:>7}{:>9.3f}{:>9.3f}{:>8.2f}".format(*rows[-1].values()))
-    files = {"metrics.csv": lambda path: write_metrics(rows, path)}
-    if not options.no_plot:
-        import figures
-
-        files |= figures.files({"figure.png": figures.scaling(rows)})
-    print(*models.write(options.out / "scaling", files), sep="\n")
-
-
-def summary(claimed):
-    """Each claim of the poster: the number wanted, the number found, holds or not."""
-    lines = [["experiment", "claim", "wanted", "found", ""]]
-    for name, (claim, wanted, found, holds) in claimed:
-        lines.append([name, claim, wanted, f"{found:.4f}", "holds" if holds else "DOES NOT HOLD"])
-    return aligned(lines, str.ljust)
+    lines = ["    grows  value  seconds  ms/step  of one step of 24 models and 64 examples"]
+    lines += ["{:>9}{:>7}{:>9.3f}{:>9.3f}{:>8.2f}".format(*row.values()) for row in rows]
+    drawings = lambda figures: {"figure.png": figures.scaling(rows)}
+    with locked(options.out / "scaling") as folder:
+        return publish(folder, rows, lines, as_made("scaling", COMMON), drawings, options)
 
 
 def ask(options):
-    """Answer the reviewers' questions, print and write the answers -> their claims."""
-    import questions  # and with it matplotlib
+    """Answer the reviewers' questions -> their claims, and whether all was written."""
+    import questions
 
-    page, folder = Path(__file__).parent / "docs" / "questions.md", options.out / "questions"
-    folder.mkdir(parents=True, exist_ok=True)
-    tempfile.TemporaryFile(dir=folder).close()  # as in `run`
     chosen = {key: getattr(options, key) for key in ("seeds", "seed", "steps")}
-    rows, curves = questions.run({key: n for key, n in chosen.items() if n is not None})
-    claimed = [("questions", claim) for claim in claims.questions(rows)]
-    tables = {0: summary(claimed)} | questions.tables(rows)
-    print(*tables.values(), sep="\n\n")
-    text = questions.page(page.read_text("utf-8"), tables)
-    files = {"metrics.csv": lambda path: write_metrics(rows, path)}
-    files[page.name] = lambda path: Path(path).write_text(text, "utf-8")
-    drawn = {} if options.no_plot else questions.figures(rows, curves)
-    files |= {file: figure.savefig for file, figure in drawn.items()}
-    print(*models.write(folder, files), sep="\n")
-    return claimed
+    chosen = {key: value for key, value in chosen.items() if value is not None}
+    with locked(options.out / "questions") as folder:
+        show = progress_line("questions: answered")
+        each = lambda answer, asked: processes.parallel(
+            [lambda report, one=one: answer(one) for one in asked], options.jobs, show
+        )
+        rows, curves = questions.run(chosen, each)
+        claimed = [("questions", claim) for claim in claims.questions(rows)]
+        tables = {0: claims.summary(claimed)} | questions.tables(rows)
+        lines = [f"{name or 'claims'}\n{text}\n" for name, text in tables.items()]
+        page = Path(__file__).parent / "docs" / "questions.md"
+        text = questions.page(page.read_text("utf-8"), tables)
+        files = {page.name: lambda path: Path(path).write_text(text, "utf-8")}
+        drawings = lambda figures: questions.figures(rows, curves)
+        made = as_made("questions", chosen)
+        return claimed, publish(folder, rows, lines, made, drawings, options, files)
 
 
 def run_all(options):
-    claimed, every = [], []
+    """Every experiment, the questions, and all claims -> whether all is written and holds."""
+    claimed, every, complete = [], [], True
     for name, experiment in EXPERIMENTS.items():
-        print(f"\n{name}: {experiment.summary}")
-        rows = run(name, options)
-        every += rows
+        say(f"\n{name}: {experiment.summary}")
+        rows, written = run(name, experiment, options)
+        every, complete = every + rows, complete and written
         claimed += [(name, claim) for claim in experiment.claims(rows)]
-    print("\n" + summary(claimed + ask(options)))
-    if not options.no_plot:
-        import figures
+    say("\nquestions")
+    answers, written = ask(options)
+    claimed, complete = claimed + answers, complete and written
+    held = sum(bool(claim[-1]) for _, claim in claimed)
+    lines = ["", claims.summary(claimed), "", f"{held} of {len(claimed)} claims hold."]
+    with locked(options.out / "all") as folder:
+        drawings = lambda figures: {"figure.png": figures.summary(every)}
+        complete &= publish(folder, every, lines, as_made("all", {}), drawings, options)
+    return complete and held == len(claimed)
 
-        files = dict(figures.files({"figure.png": figures.summary(every)}))
-        print(*models.write(options.out / "all", files), sep="\n")
+
+PICTURES = {  # of docs: where a run writes them
+    "history": "categorical/history", "strings": "sequences/strings",
+    "posteriors": "information/posteriors", "split-normal": "rows/split-normal/figure",
+}  # fmt: skip
+
+
+def document(options):
+    """Run everything, and put what it printed and drew into README and docs -> as `run_all`."""
+    root, held = Path(__file__).parent, run_all(options)
+    rows = ["split-normal", "--information", "none", "0.8", "1.6", "2.4", "3", "--seeds", "1"]
+    main([*rows, "--out", str(options.out / "rows")])
+
+    def printed(found):
+        """A command line, and what it printed, of which `grep` leaves the lines with its text."""
+        lines = (options.out / found[2] / "table.txt").read_text("utf-8").splitlines(True)
+        return found[1] + "".join(line for line in lines if (found[3] or "") in line)
+
+    for page in [root / "README.md", *(root / "docs").glob("*.md")]:
+        text = (
+            options.out / "questions" / page.name if page.stem == "questions" else page
+        ).read_text("utf-8")
+        block = r'(?ms)^(\$ python experiments\.py (\S+)(?: \| grep "(.*?)")?\n).*?(?=^```)'
+        text = re.sub(block, printed, text)
+        models.write(page.parent, {page.name: lambda path: Path(path).write_text(text, "utf-8")})
+    for picture in (root / "docs").glob("*.png"):
+        place = (
+            f"questions/{picture.stem}" if "questions" in picture.stem else f"{picture.stem}/figure"
+        )
+        drawn = options.out / f"{PICTURES.get(picture.stem, place)}.png"
+        if drawn.exists():
+            shutil.copyfile(drawn, picture)
+    for script in ("drawing.py", "animation.py"):
+        runpy.run_path(str(root / "docs" / script), run_name="__main__")
+    return held
 
 
 # ------------------------------------------------------------------------------------ command line
@@ -404,6 +466,8 @@ def number(kind, low, high, name):
     def read(text):
         if text == "none" and kind is float:
             return None
+        if text in EXPERIMENTS:
+            raise argparse.ArgumentTypeError(f"NAME comes first: {text} --information ...")
         value = kind(text)
         if not low <= value <= high:
             raise ValueError
@@ -420,82 +484,101 @@ proposals = number(int, 0, 10**4, "integer")
 
 def parser():
     summaries = {name: experiment.summary for name, experiment in EXPERIMENTS.items()}
-    summaries |= {"questions": "the reviewers' questions, in numbers (docs/questions.md)"}
-    summaries |= {"scaling": SCALING, "all": "every experiment above, and a summary of the claims"}
+    summaries |= COMMANDS
     listed = "\n".join(["experiments:", *(f"  {n:14}{text}" for n, text in summaries.items())])
     parser = argparse.ArgumentParser(
         usage="python experiments.py NAME [options]", description=__doc__, epilog=listed,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    add = parser.add_argument
-    add("name", metavar="NAME", choices=summaries, help="the experiment, see below; comes first")
-    add(
-        "--information",
-        metavar="M",
-        type=target,
-        nargs="+",
-        help="targets for I(z, x) in nats; none: no constraint, a VAE (default: the README's rows)",
-    )
-    add("--seeds", metavar="N", type=count, help="models per target (default: 4, or its own)")
-    add("--seed", metavar="S", type=seed, help="the first one's seed (default: 0)")
-    add("--steps", metavar="T", type=count, help="training steps (default: 4000, or its own)")
-    add("--batch", metavar="B", type=count, help="examples per step (default: 128, or its own)")
-    add("--hidden", metavar="H", type=count, help="hidden units (default: 16, or its own)")
-    add(
-        "--r-samples",
-        metavar="n",
-        type=proposals,
-        help="proposals in the estimate of I; 0: the infomax bound alone (default: 4, or its own)",
+    place = lambda text: Path(os.path.expanduser(text))
+    add = lambda name, kind, unit, text, **more: parser.add_argument(
+        name, type=kind, metavar=unit, help=text, **more
     )
     add(
-        "--method",
-        choices=["lagrangian", "penalty"],
-        help="how split-normal and categorical enforce the constraint (default: lagrangian)",
+        "name", None, "NAME", "the experiment, see below; comes first", choices=summaries, nargs="?"
     )
-    add("--out", metavar="DIR", type=Path, default=Path("out"), help="write to DIR/NAME/")
-    add("--no-plot", action="store_true", help="no figures")  # fmt: skip
+    add("file", None, "FILE", "of `own`: comma-separated values, names in line 1 or not", nargs="?")
+    text = "targets for I(z, x) in nats; none: no constraint, a VAE (default: the README's rows)"
+    add("--information", target, "M", text, nargs="+")
+    add("--seeds", count, "N", "models per target (default: 4, or its own)")
+    add("--seed", seed, "S", "the first one's seed (default: 0)")
+    add("--steps", count, "T", "training steps (default: 4000, or its own)")
+    add("--batch", count, "B", "examples per step (default: 128, or its own)")
+    add("--hidden", count, "H", "hidden units (default: 16, or its own)")
+    text = "proposals in the estimate of I; 0: the infomax bound alone (default: 4, or its own)"
+    add("--r-samples", proposals, "n", text)
+    text = "how split-normal and categorical enforce the constraint (default: lagrangian)"
+    add("--method", None, None, text, choices=["lagrangian", "penalty"])
+    text = "processes; they do not change the results (default: as many as there are cores)"
+    add("--jobs", count, "N", text, default=processes.cores())
+    add("--out", place, "DIR", "write to DIR/NAME/", default=Path("out"))
+    parser.add_argument("--no-plot", action="store_true", help="no figures")
     return parser
 
 
 def parse(arguments):
-    """The options, each legal and such as applies to the experiment."""
-    options = parser().parse_args(arguments)
-    experiment = EXPERIMENTS.get(options.name)
+    """The options, each legal and such as applies; the experiment, or None."""
+    options, fail = parser().parse_args(arguments), parser().error
+    if not options.name:
+        fail(f"NAME is one of {', '.join((*EXPERIMENTS, *COMMANDS))}")
+    if (options.name == "own") != (options.file is not None):
+        fail("own takes one FILE, of comma-separated values" if options.name == "own" else
+             f"argument FILE: {options.file} does not apply to {options.name}")  # fmt: skip
+    try:
+        experiment = experiment_of(options.file) if options.file else EXPERIMENTS.get(options.name)
+    except ValueError as error:
+        fail(str(error))
     for name in ("information", "method", *USUAL):
         applies = experiment and (name != "method" or experiment.keys == ("target",))
         applies = applies or (options.name == "questions" and name in ("seeds", "seed", "steps"))
         if getattr(options, name) is not None and not applies:
-            parser().error(f"argument --{name.replace('_', '-')}: does not apply to {options.name}")
+            fail(f"argument --{name.replace('_', '-')}: does not apply to {options.name}")
     for group in experiment.groups.values() if experiment else ():
         for value in options.information or ():
             if value is not None and value > group.problem.most + 1e-9:
                 most = f"{group.problem.most:.7g}"
-                parser().error(f"argument --information: {value} is more than x can hold, {most}")
-    return options
+                fail(f"argument --information: {value} is more than x can hold, {most}")
+    return options, experiment
 
 
 def main(arguments=None):
-    options = parse(arguments)
-    command = {"scaling": scaling, "questions": ask, "all": run_all}.get(options.name)
-    command(options) if command else run(options.name, options)
+    """The exit status: 0 if all is written, and of `all` every claim holds."""
+    options, experiment = parse(arguments)
+    if options.file:
+        say(experiment.summary)
+    commands = {"scaling": scaling, "all": run_all, "docs": document}
+    commands |= {"questions": lambda options: ask(options)[1]}
+    command = commands.get(options.name, lambda options: run(options.name, experiment, options)[1])
+    return int(not command(options))
 
 
 def stop(status, message):
     """End at once, wherever the run is, with one line on stderr and no temporary file."""
-    print("\n" * sys.stderr.isatty() + f"experiments.py: {message}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError, RuntimeError, AttributeError):  # stderr may be gone
+        line = "\n" * sys.stderr.isatty() + f"experiments.py: {message}\n"
+        os.write(sys.stderr.fileno(), line.encode())
     for path in models.UNFINISHED:
-        Path(path).unlink(missing_ok=True)
-    with contextlib.suppress(OSError, RuntimeError):  # what was printed, unless just being printed
-        sys.stdout.flush()
+        with contextlib.suppress(OSError):
+            os.unlink(path)
     os._exit(status)  # an exception would be lost, or made another, inside other people's imports
 
 
 if __name__ == "__main__":
-    ends = {signal.SIGINT: (130, "interrupted"), signal.SIGTERM: (143, "ended")}
-    for number, end in ends.items():
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, lambda *_, end=end: stop(*end))
+    ends = {"SIGINT": "interrupted", "SIGTERM": "ended", "SIGHUP": "hung up"}
+    for number, end in ((getattr(signal, name, None), end) for name, end in ends.items()):
+        if number and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda number, _, end=end: stop(128 + number, end))
+    if sys.stdout:
+        sys.stdout.reconfigure(errors="replace")  # ± is not in every code page
     try:
-        main()
+        try:
+            status = main()
+        except SystemExit as end:  # help was printed, or an error
+            status = end.code
+        if sys.stdout:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        stop(128 + 13, "nobody reads what is printed")
     except (OSError, MemoryError) as error:
         stop(2, f"error: {str(error) or 'out of memory'}")
+    sys.exit(status)

@@ -9,6 +9,7 @@ import math
 from functools import partial
 from pathlib import Path
 
+import matplotlib
 import matplotlib.style
 import numpy as np
 from matplotlib import colormaps
@@ -20,6 +21,7 @@ import mae
 import problems
 from distributions import log_prior
 
+matplotlib.rcdefaults()  # whatever a user's own settings ask for
 matplotlib.style.use(Path(__file__).with_name("mae.mplstyle"))
 SHADES = lambda share: colormaps["viridis"](0.85 * np.asarray(share))  # dark to light, not pale
 ABOVE = {"loc": "outside upper center"}  # a legend
@@ -231,6 +233,7 @@ def likelihood(fits, rows, known):
 
 
 NAMES = {"vae": "VAE", "lagrangian": "MAE", "anneal": "KL annealed", "beta": "beta-VAE", "im": "IM"}
+NAMES |= {"free": "free bits", "|KL-C|": "|KL - C|", "control": "ControlVAE", "geco": "GECO"}
 
 
 def human(row):

@@ -24,6 +24,7 @@ import contextlib
 import math
 import warnings
 from dataclasses import replace
+from functools import partial
 from statistics import NormalDist
 
 import numpy as np
@@ -32,13 +33,14 @@ from autograd.extend import defvjp, primitive
 
 import batches
 import nets
+import processes
 from distributions import (
     MOST_BITS, Bernoulli, Categorical, Gaussian, draw, expect, is_number, log_mean_exp, log_means,
     log_prior, prior_entropy, reals, require, shape_of,
 )  # fmt: skip
 from models import (
     BERNOULLI, CATEGORICAL, GAUSSIAN, HISTORY, LIKELIHOODS, VAE, Fit, Likelihood, Method,
-    TrainingWarning, annealed, beta_vae, check_numbers, fixed_variance, infomax, joined, load, save,
+    TrainingWarning, annealed, beta_vae, check_numbers, fixed_variance, infomax, load, save,
     untrained,
 )  # fmt: skip
 from quadrature import (
@@ -176,7 +178,8 @@ def _each_bound(decoder, auxiliary, z, eps, eps_r):
             kl, error = posterior_kl(decoder, decoder(z).sample(eps), 1e-5, most)
             return kl - error, kl + error
     bounds = averaged_bounds if drawn else information_bounds
-    blocks, step = [], max(1, 4096 // len(eps_r))  # few examples at a time: they stay in cache
+    few = min(4096, 2**17 // (1 if eps is None else eps.shape[-1]))  # rows that stay in cache
+    blocks, step = [], max(1, few // len(eps_r))
     for start in range(0, z.shape[-2], step):
         part = lambda a: None if a is None else a[..., start : start + step, :]
         with np.errstate(invalid="ignore"):  # where p(x|z) = 0; it weighs 0
@@ -284,6 +287,7 @@ def fit(
     learning_rate=1.5e-2,
     dtype="float32",
     progress=None,
+    jobs=1,
 ) -> Fit:
     """max_theta ELBO subject to I_p(z, x) = M, one model per target and seed. Poster: "Idea".
 
@@ -297,39 +301,54 @@ def fit(
     from `seed` on; models are ordered target-major, and one is the same, byte for byte, in whatever
     company it is trained. steps: of Adam, whose learning_rate falls to 0; batch: examples per step,
     rounded up to even; hidden: units; latent: dimension of the code. progress(steps done, worst
-    |I - M|) is called now and then. ValueError: what is not legal. Warnings: what came out wrong.
+    |I - M|) is called now and then. jobs: processes that share the models, where a fork is safe; it
+    does not change them. ValueError: what is not legal. Warnings: what came out wrong.
     """
     counts = {"seeds": seeds, "steps": steps, "batch": batch, "hidden": hidden, "latent": latent}
-    check_numbers(counts | {"q_samples": q_samples}, seed, r_samples, learning_rate, dtype)
-    seed, seeds, steps, batch, hidden, latent = map(int, (seed, *counts.values()))
+    counts |= {"q_samples": q_samples, "jobs": jobs}
+    check_numbers(counts, seed, r_samples, learning_rate, dtype)
+    seeds, steps, batch, hidden, latent, q_samples, jobs = map(int, counts.values())
     likelihood = _named("likelihood", likelihood, LIKELIHOODS, Likelihood)
     sample, most = batches.sampler(data, likelihood)
     features = sample(np.random.default_rng(0), 1).shape[-1]
     targets, methods = _checked_targets(information, method, most)
     sizes = {"features": features, "latent": latent, "hidden": hidden}
-    samples = {"r_samples": int(r_samples), "q_samples": int(q_samples)}
-    models = untrained(targets, methods, seed, seeds, likelihood=likelihood, **sizes, **samples)
-    order, parts = np.argsort(models.seeds, kind="stable"), []  # equal seeds share their noise
-    for first in range(0, len(order), SHARD):
-        shard = order[first : first + SHARD]
+    sizes |= {"r_samples": int(r_samples), "q_samples": q_samples}
+    models = untrained(targets, methods, int(seed), seeds, likelihood=likelihood, **sizes)
+
+    def train(shard, report):
         weigh = _weigher([methods[k // seeds] for k in shard], dtype)
-        done = lambda step: (first * steps + len(shard) * step) / len(order)
-        report = lambda step, gap: progress and progress(done(step), gap)
         given = batches.start(models[shard], sample, dtype, steps, batch)
-        parts.append(_train(models[shard], *given, weigh, report, float(learning_rate), steps))
-    trained = joined(parts, np.argsort(order))
+        return _train(models[shard], *given, weigh, report, float(learning_rate), steps)
+
+    show = progress and (lambda share, gap: progress(share * steps, gap))
+    trained = _in_shards(models, train, jobs, show)
     looked_at = sample(np.random.default_rng(0), 500)
     for fault in (*batches.scale_faults(looked_at, likelihood.discrete), *trained.faults()):
         warnings.warn(fault, TrainingWarning, stacklevel=2)
     return trained
 
 
+def _in_shards(models, train, jobs, progress):
+    """All models, each trained once: train(indices, report) a shard, equal seeds side by side."""
+    order = np.argsort(models.seeds, kind="stable")
+    n = min(len(order), jobs * -(-len(order) // (jobs * SHARD)))
+    tasks = [partial(train, shard) for shard in np.array_split(order, n)]
+    parts = zip(*processes.parallel(tasks, jobs, progress))
+    params, diverged, history = (np.concatenate(part)[np.argsort(order)] for part in parts)
+    history = dict(zip(HISTORY, np.moveaxis(history, 1, 0)))
+    return replace(models, params=params, diverged=diverged, history=history)
+
+
 @np.errstate(all="ignore")  # a model that diverges is frozen
 def _train(models, params, given, weigh, report, learning_rate, steps):
-    """One loop for all models: every step moves all networks, each up its own objective."""
+    """One loop for all models: every step moves all networks, each up its own objective.
+
+    -> weights (K, size), diverged (K,), history (K, of HISTORY, steps).
+    """
     m, v, multiplier = np.zeros_like(params), np.zeros_like(params), np.zeros(len(params))
     constrained, wanted = ~np.isnan(models.targets), np.nan_to_num(models.targets)
-    diverged, history = models.diverged, np.empty((len(HISTORY), len(params), steps), "float32")
+    diverged, history = models.diverged, np.empty((len(params), len(HISTORY), steps), "float32")
     for step, (x, eps_q, *information_noise, dropped) in enumerate(given):
         lower, upper, information_grad = _information(models, params, *information_noise)
         target = wanted * min(1, step / (RAMP * steps))
@@ -361,10 +380,12 @@ def _train(models, params, given, weigh, report, learning_rate, steps):
         moved = params + move
         diverged[(diverged < 0) & ~np.isfinite(moved).all(-1)] = step
         params = np.where((diverged < 0)[:, None], moved, params)
-        history[..., step] = target, lower, upper, mean_elbo, multiplier
+        history[..., step] = np.transpose([target, lower, upper, mean_elbo, multiplier])
         if step % batches.CHUNK == 0:
-            report(step, np.abs(np.where(constrained, wanted - (lower + upper) / 2, 0)).max())
-    return replace(models, params=params, diverged=diverged, history=dict(zip(HISTORY, history)))
+            report(
+                step / steps, np.abs(np.where(constrained, wanted - (lower + upper) / 2, 0)).max()
+            )
+    return params, diverged, history
 
 
 def _information(models, params, z, eps_x, eps_r):
@@ -455,6 +476,6 @@ def _named(name, value, known, kind):
     rule = f"a mae.{kind.__name__} or one of {', '.join(known)}"
     require(name, value, isinstance(found, kind), rule)
     if isinstance(found, Likelihood):
-        taken = known.get(found.name, found) is not found  # `load` goes by names
+        taken = known.get(found.name, found) != found  # `load` goes by names
         require("likelihood", found.name, not taken, "a name of its own")
     return found

@@ -2,8 +2,10 @@
 
 import math
 import os
+import re
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
+from operator import methodcaller
 from pathlib import Path
 from typing import Callable, NamedTuple
 
@@ -24,7 +26,8 @@ class Likelihood(NamedTuple):
 
     decode(network, z) -> a distribution over x; network takes (..., batch, latent + inputs) and
     gives (..., batch, outputs(features)), perhaps with more axes, of models, in front. Gradients
-    pass through: compute with autograd.numpy. noise: how many uniform random numbers per example
+    pass through: compute with autograd.numpy. A Fit can be pickled if both callables can, which are
+    functions of a module, or partial ones. noise: how many uniform random numbers per example
     decode(network, z, noise) is given in the ELBO while training, and only there (drop-out).
     discrete: whether E f(x) is an exact sum (binary: for few features); x is one-hot, or if binary
     any zeros and ones. name: by it `load` knows the family.
@@ -39,21 +42,41 @@ class Likelihood(NamedTuple):
     binary: bool = False
 
 
-GAUSSIAN = Likelihood("gaussian", lambda n: 2 * n, lambda network, z: Gaussian.unpack(network(z)))
-CATEGORICAL = Likelihood(
-    "categorical", lambda n: n, lambda network, z: Categorical(network(z)), discrete=True
-)
-BERNOULLI = Likelihood(
-    "bernoulli", lambda n: n, lambda network, z: Bernoulli(network(z)), discrete=True, binary=True
-)
+def one_each(features):
+    return features
+
+
+def two_each(features):
+    return 2 * features
+
+
+def gaussian(network, z):
+    return Gaussian.unpack(network(z))
+
+
+def categorical(network, z):
+    return Categorical(network(z))
+
+
+def bernoulli(network, z):
+    return Bernoulli(network(z))
+
+
+def gaussian_of(log_var, network, z):
+    return Gaussian(network(z), log_var)
+
+
+GAUSSIAN = Likelihood("gaussian", two_each, gaussian)
+CATEGORICAL = Likelihood("categorical", one_each, categorical, discrete=True)
+BERNOULLI = Likelihood("bernoulli", one_each, bernoulli, discrete=True, binary=True)
 LIKELIHOODS = {family.name: family for family in (GAUSSIAN, CATEGORICAL, BERNOULLI)}
 
 
 def fixed_variance(std) -> Likelihood:
     """N(mean(z), std^2): the restricted decoder of the poster's Figure 4."""
     require("std", std, is_number(std) and std > 0, "a finite number > 0")
-    decode = lambda network, z: Gaussian(network(z), 2 * math.log(std))
-    return Likelihood(f"gaussian of standard deviation {float(std)!r}", lambda n: n, decode)
+    name = f"gaussian of standard deviation {float(std)!r}"
+    return Likelihood(name, one_each, partial(gaussian_of, 2 * math.log(std)))
 
 
 # ------------------------------------------------------------------------- methods of training
@@ -197,6 +220,18 @@ class Fit:
         arrays = {name: getattr(self, name)[k] for name in ARRAYS}
         return replace(self, **arrays, history={name: h[k] for name, h in self.history.items()})
 
+    def select(self, **wanted):
+        """The one model of this target (None: it has none), seed and method, any of the three."""
+        columns = {"target": self.targets, "seed": self.seeds, "method": self.methods}
+        same = np.full(len(self), True)
+        for name, value in wanted.items():
+            same &= np.isnan(columns[name]) if value is None else columns[name] == value
+        found = np.flatnonzero(same)
+        if len(found) != 1:
+            known = ", ".join(f"{n}s {np.unique(own).tolist()}" for n, own in columns.items())
+            raise ValueError(f"{len(found)} models, not one, have {wanted}; there are {known}")
+        return self[found[0]]
+
     def save(self, path):
         """Write an .npz file that `load` reads."""
         save(path, {"": self})
@@ -228,14 +263,6 @@ def untrained(targets, methods, seed, seeds, **settings) -> Fit:
     )
 
 
-def joined(fits, order):
-    """One Fit of all models of these, in this order."""
-    join = lambda arrays: np.concatenate(arrays)[order]
-    arrays = {name: join([getattr(fit, name) for fit in fits]) for name in ARRAYS}
-    history = {name: join([fit.history[name] for fit in fits]) for name in HISTORY}
-    return replace(fits[0], **arrays, history=history)
-
-
 # --------------------------------------------------------------------------------------- files
 
 FORMAT = "mae 3"
@@ -245,16 +272,20 @@ HISTORY = ("target", "lower", "upper", "elbo", "multiplier")
 KINDS = dict.fromkeys(SETTINGS, "i") | ARRAYS | {f"history_{name}": "f" for name in HISTORY}
 
 
-def save(path, fits):
-    """Write {name: Fit} to one .npz file, from which `load` reads any of them."""
-    arrays = {"format": FORMAT}
+def save(path, fits, made=""):
+    """Write {name: Fit} to one .npz file, whole or not at all; made: a text, how they were made."""
+    arrays = {"format": FORMAT, "made": made}
     for name, fit in fits.items():
         own = {key: getattr(fit, key) for key in (*SETTINGS, *ARRAYS)}
         own |= {f"history_{key}": values for key, values in fit.history.items()}
         own["likelihood"] = fit.likelihood.name
         arrays |= {f"{name}/{key}" if name else key: value for key, value in own.items()}
-    with open(path, "wb") as file:
-        np.savez(file, **arrays)
+
+    def write_to(name):
+        with open(name, "wb") as file:
+            np.savez(file, **arrays)
+
+    write(Path(path).parent, {Path(path).name: write_to})
 
 
 def load(path, likelihood=None, name="") -> Fit:
@@ -275,6 +306,7 @@ def load(path, likelihood=None, name="") -> Fit:
         models, steps = fit.targets.shape, history["elbo"].shape[-1:]
         shapes = [(*models, fit.layout.size), *[models] * 4, *[models + steps] * len(history)]
         sound = [a.shape for a in (*arrays.values(), *history.values())] == shapes
+        sound &= fit.r_samples >= 0 and fit.q_samples > 0
         sound &= all(found[key].dtype.kind in kinds for key, kinds in KINDS.items())
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
@@ -289,10 +321,17 @@ def _read(path, name):
         try:
             with np.load(file, allow_pickle=False) as members:
                 found = {key: members[key] for key in members}
-            version = str(found.pop("format"))
+            found.pop("made", None)
+            version = str(found.pop("format", "mae 1" if "settings" in found else "none"))
+            if version != FORMAT:
+                number = int(re.fullmatch(r"mae (\d+)", version)[1])
         except Exception as error:  # NumPy raises a dozen kinds on a damaged file
             raise ValueError(f"{path} is not a file of trained models (mae.save)") from error
-    require("format", version, version == FORMAT, f"{FORMAT!r} for this version to read {path}")
+    if version != FORMAT:
+        which = "an earlier" if number < int(FORMAT[4:]) else "a later"
+        raise ValueError(
+            f"{path} was written by {which} version, format {number}; this one reads {FORMAT[4:]}"
+        )
     names = {key.rpartition("/")[0] for key in found}
     require("name", name, name in names, f"one of those in {path}: {sorted(names)}")
     prefix = f"{name}/" if name else ""
@@ -302,18 +341,21 @@ def _read(path, name):
 UNFINISHED = []  # temporary files, for whoever ends the process without unwinding
 
 
-def write(folder, contents):
+def write(folder, contents, stale=()):
     """Save all files under hidden temporary names, then rename all; {name: save(path)} -> paths.
 
-    A run that is interrupted or out of disk leaves the old files or the new ones, no mixture, half
-    file or temporary one. A run killed outright (SIGKILL, power) may leave hidden temporary files,
-    and a mixture only if it was between two of the renames.
+    Old ones, and files of the stale names, are moved aside first. A run that is interrupted, out of
+    disk or not allowed to replace a file leaves the old files or the new ones, no mixture, half
+    file or temporary one. One killed outright (SIGKILL, power) may leave hidden files, and lack
+    visible ones only if it was between two of the renames.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    final = [str(folder / name) for name in contents]
-    temporary = [str(folder / f".{os.getpid()}-{name}") for name in contents]
-    for path in filter(os.path.isdir, final):  # else found out between the renames
+    hidden = lambda name, end="": str(folder / f".{os.getpid()}-{name}{end}")
+    final, temporary = [str(folder / name) for name in contents], [*map(hidden, contents)]
+    for path in filter(os.path.isdir, final):
         raise IsADirectoryError(f"{path} is a directory; a file is to be written there")
+    old = [name for name in (*contents, *stale) if (folder / name).exists()]
+    aside = {str(folder / name): hidden(name, ".old") for name in old}
+    moves = [*aside.items(), *zip(temporary, final)]
     try:
         UNFINISHED.extend(temporary)
         for path, save_to in zip(temporary, contents.values()):
@@ -321,7 +363,15 @@ def write(folder, contents):
             with open(path, "rb+") as file:  # on disk now, or the renames would wait for it
                 os.fsync(file.fileno())
         # One call into C, with plain strings: a signal's handler has to wait until it is done.
-        list(map(os.replace, temporary, final))
+        calls = [partial(os.replace, *move) for move in moves]
+        calls += [partial(os.unlink, path) for path in aside.values()]
+        try:
+            list(map(methodcaller("__call__"), calls))
+        except OSError:
+            for source, target in reversed(moves):
+                if not os.path.exists(source):
+                    os.replace(target, source)
+            raise
     finally:
         for path in temporary:
             Path(path).unlink(missing_ok=True)

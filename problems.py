@@ -7,6 +7,7 @@ optimum, averages over the true distribution, the rows and what figures draw fol
 import contextlib
 import itertools
 import math
+from functools import partial
 from statistics import NormalDist
 from typing import Callable, NamedTuple
 
@@ -117,12 +118,11 @@ def exact_values(model, problem, tol):
     return {name: float(value) for name, value in exact.items()}
 
 
-def rows_of(fit, name, problem):
-    """The rows of metrics.csv for one group of models."""
-    for k in range(len(fit)):
-        names = {"group": name, "method": str(fit.methods[k]), "target": float(fit.targets[k])}
-        names |= {"seed": int(fit.seeds[k]), "r_samples": fit.r_samples}
-        yield evaluate(fit[k], problem) | names
+def row_of(model, name, problem, report=None):
+    """One model's row of metrics.csv."""
+    names = {"group": name, "method": str(model.methods), "target": float(model.targets)}
+    names |= {"seed": int(model.seeds), "r_samples": model.r_samples}
+    return evaluate(model, problem) | names
 
 
 def label(value):
@@ -301,6 +301,28 @@ SEQUENCES = on_categories(GIVEN_PROTOTYPE.mean(0), rows=256)
 I_PROTOTYPE = (GIVEN_PROTOTYPE * np.log(GIVEN_PROTOTYPE)).sum(1).mean() - SEQUENCES.optimum
 
 
+def one_logit(features):
+    return 1
+
+
+def decode_strings(inputs, asks, wants_one, drop, network, z, noise=None):
+    """The distribution over the 64 strings for each code, see `autoregressive`."""
+    *lead, batch, _ = getval(z).shape
+    known, asked, one = (a.astype(getval(z).dtype) for a in (inputs, asks, wants_one))
+    if noise is not None:
+        kept = np.ones((*lead, 1, batch, 2 * BITS - 1), known.dtype)
+        kept[..., 0, :, : BITS - 1] = noise >= drop
+        known = known * kept  # (..., question, batch, inputs)
+    known = np.broadcast_to(known, (*lead, len(inputs), batch, 2 * BITS - 1))
+    code = anp.reshape(z, (*lead, 1, batch, 1)) + 0 * known[..., :1]
+    asking = anp.concatenate([code, known], -1)
+    logits = network(anp.reshape(asking, (*lead, len(inputs) * batch, 2 * BITS)))
+    lead = getval(logits).shape[:-2]  # with the models, if only the network has them
+    logits = anp.swapaxes(anp.reshape(logits, (*lead, len(inputs), batch)), -1, -2)
+    # log p(1) = logit + log p(0),  log p(0) = -log(1 + e^logit)
+    return mae.Categorical(logits @ one - anp.logaddexp(0, logits) @ asked)
+
+
 def autoregressive(name, window, drop=0.0):
     """p(x|z) = prod_t p(x_t | the `window` bits before, z), each factor the one network's sigmoid.
 
@@ -323,24 +345,9 @@ def autoregressive(name, window, drop=0.0):
         wants_one[questions.index(every[s][t]), s] = STRINGS[s, t]
     inputs = np.array(questions, float)[:, None]  # (question, 1, inputs)
 
-    def decode(network, z, noise=None):
-        *lead, batch, _ = getval(z).shape
-        known, asked, one = (a.astype(getval(z).dtype) for a in (inputs, asks, wants_one))
-        if noise is not None:
-            kept = np.ones((*lead, 1, batch, 2 * BITS - 1), known.dtype)
-            kept[..., 0, :, : BITS - 1] = noise >= drop
-            known = known * kept  # (..., question, batch, inputs)
-        known = np.broadcast_to(known, (*lead, len(questions), batch, 2 * BITS - 1))
-        code = anp.reshape(z, (*lead, 1, batch, 1)) + 0 * known[..., :1]
-        asking = anp.concatenate([code, known], -1)
-        logits = network(anp.reshape(asking, (*lead, len(questions) * batch, 2 * BITS)))
-        lead = getval(logits).shape[:-2]  # with the models, if only the network has them
-        logits = anp.swapaxes(anp.reshape(logits, (*lead, len(questions), batch)), -1, -2)
-        # log p(1) = logit + log p(0),  log p(0) = -log(1 + e^logit)
-        return mae.Categorical(logits @ one - anp.logaddexp(0, logits) @ asked)
-
+    decode = partial(decode_strings, inputs, asks, wants_one, drop)
     noise = BITS - 1 if drop else 0
-    return mae.Likelihood(name, lambda n: 1, decode, 2 * BITS - 1, noise, discrete=True)
+    return mae.Likelihood(name, one_logit, decode, 2 * BITS - 1, noise, discrete=True)
 
 
 # ------------------------------------------------------------------------------- faces (Figure 3)

@@ -12,7 +12,8 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-SIBLINGS = ("nets", "distributions", "batches", "models", "quadrature")  # what mae.py needs
+# what mae.py needs
+SIBLINGS = ("nets", "distributions", "batches", "processes", "models", "quadrature")
 
 
 class Package(build_py):

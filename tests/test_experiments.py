@@ -30,6 +30,7 @@ COMMANDS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
 MODULES = re.findall(r"(?m)^\| `(\w+)\.py` \|", README)  # "each imports only from those above it"
 DRAWN = {"split-normal": "history", "categorical": "history", "sequences": "strings"}
 DRAWN["information"] = "posteriors"
+RESULTS = ("metrics.csv", "models.npz", "made.json", "table.txt")
 FORMATS = {"png": b"\x89PNG", "pdf": b"%PDF"}  # of every figure
 SMALL = {"methods": 40, "sequences": 10, "faces": 30, "digits": 30, "information": 30}  # steps
 INTERVALS = ("faces", "digits", "information")  # they take their time: one target
@@ -53,6 +54,10 @@ def metrics(folder):
     return rows
 
 
+def rows_of(fit, *names):
+    return [problems.row_of(fit[k], *names) for k in range(len(fit))]
+
+
 # ------------------------------------------------------------------------------------- runs
 
 
@@ -64,7 +69,7 @@ def test_a_run_prints_a_table_and_writes_its_files(name, tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     folder, groups = tmp_path / name, experiments.EXPERIMENTS[name].groups
     drawn = {f"{file}.{kind}" for file in ("figure", DRAWN.get(name, "figure")) for kind in FORMATS}
-    written = {"metrics.csv", "models.npz"} | drawn
+    written = {*RESULTS} | drawn
     assert {path.name for path in folder.iterdir()} == written
     printed = done.stdout.splitlines()[-len(written) :]
     assert set(printed) == {str(folder / file) for file in written}
@@ -266,7 +271,7 @@ def test_the_claims_hold_and_the_tables_reproduce(name, tmp_path):
             assert (np.abs(a - b) <= 0.1 + 2 * their_spread).all(), lines
 
     claimed = experiments.EXPERIMENTS[name].claims(metrics(tmp_path / name))
-    found = verdicts(experiments.summary([(name, claim) for claim in claimed]), name)
+    found = verdicts(claims.summary([(name, claim) for claim in claimed]), name)
     assert set(found.values()) == {"holds"} and found == verdicts(README, name)
 
 
@@ -282,7 +287,7 @@ def verdicts(summary, name):
 def test_a_claim_holds_or_does_not():
     assert claims.at_most("a", 0.1, 0.2) == ("a", "<= 0.1", 0.2, False)
     assert claims.at_least("a", 0.1, 0.2) == ("a", ">= 0.1", 0.2, True)
-    text = experiments.summary([("x", claims.at_most("a", 0.1, math.nan))])
+    text = claims.summary([("x", claims.at_most("a", 0.1, math.nan))])
     assert "DOES NOT HOLD" in text  # what is not known does not hold
 
 
@@ -321,10 +326,13 @@ def test_all_runs_everything_and_ends_with_the_claims(tmp_path, monkeypatch, cap
         short = experiment._replace(groups=groups, settings=experiment.settings | settings)
         monkeypatch.setitem(experiments.EXPERIMENTS, name, short)
     asked = ("questions", claims.at_most("a claim of the questions", 1, 2))
-    monkeypatch.setattr(experiments, "ask", lambda options: [asked])
-    experiments.main(["all", "--no-plot", "--out", str(tmp_path)])
-    assert {path.name for path in tmp_path.iterdir()} == set(experiments.EXPERIMENTS)
-    head, *lines = capsys.readouterr().out.split("\n\n")[-1].splitlines()
+    monkeypatch.setattr(experiments, "ask", lambda options: ([asked], True))
+    assert experiments.main(["all", "--no-plot", "--out", str(tmp_path)]) == 1
+    assert {path.name for path in tmp_path.iterdir()} == {*experiments.EXPERIMENTS, "all"}
+    *_, text, count = capsys.readouterr().out.split("\n\n")
+    head, *lines = text.splitlines()
+    held = sum(line.endswith(" holds") for line in lines)
+    assert count == f"{held} of {len(lines)} claims hold.\n"
     assert head.split() == ["experiment", "claim", "wanted", "found"]
     assert {line.split()[0] for line in lines} == {*experiments.EXPERIMENTS, "questions"}
     assert all(line.endswith(("holds", "DOES NOT HOLD")) for line in lines)
@@ -376,7 +384,7 @@ def test_one_model_that_fails_does_not_take_its_group_along(monkeypatch):
         return exact(model, problem, tol)
 
     monkeypatch.setattr(problems, "exact_values", sometimes)
-    rows = list(problems.rows_of(fit, "group", problems.NORMAL))
+    rows = rows_of(fit, "group", problems.NORMAL)
     assert asked == [(0, 1e-8), (1, 1e-8), (1, 1e-6), (2, 1e-8), (2, 1e-6)]
     assert [math.isnan(row["information"]) for row in rows] == [False, True, False]
     widths = [row["information_high"] - row["information_low"] for row in rows]
@@ -564,7 +572,7 @@ def trained(name, targets, **settings):
     settings = settings_of(name, group) | {"seeds": 1} | settings
     data, likelihood = group.problem.data, group.likelihood
     fit = mae.fit(data, likelihood=likelihood, information=targets, **settings)
-    return list(problems.rows_of(fit, name, group.problem))
+    return rows_of(fit, name, group.problem)
 
 
 @pytest.mark.slow
@@ -601,7 +609,7 @@ def test_twenty_seeds_that_nobody_chose_hold_their_information(name, group_name,
     group = experiments.EXPERIMENTS[name].groups[group_name]
     settings = settings_of(name, group) | {"seeds": 20, "seed": 2000, "information": targets}
     fit = mae.fit(group.problem.data, likelihood=group.likelihood, **settings)
-    rows = list(problems.rows_of(fit, group_name, group.problem))
+    rows = rows_of(fit, group_name, group.problem)
     off = {(r["target"], r["seed"]): abs(r["information"] - r["target"]) for r in rows}
     assert len(off) == 20 * len(targets) and all(row["reached"] for row in rows)
     assert {key: value for key, value in off.items() if not value <= most} == {}

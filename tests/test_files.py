@@ -1,7 +1,9 @@
 """Files of trained models: what is saved is loaded; a ValueError names a file that is damaged."""
 
 import os
+import pickle
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -104,8 +106,8 @@ CHANGES = {
     "features": [NONE, 0, -1, 2, 1.5, np.nan, [1, 1], "1", True, 10**18],
     "latent": [NONE, 0, 2, [1, 1]],
     "hidden": [NONE, 4, 3.5, "x"],
-    "r_samples": [NONE, 1.5, np.nan, [1, 1], "1", True],
-    "q_samples": [NONE, 1.5, [1, 1], "x", 1j],
+    "r_samples": [NONE, -1, 1.5, np.nan, [1, 1], "1", True],
+    "q_samples": [NONE, 0, 1.5, [1, 1], "x", 1j],
     "params": [NONE, W * np.nan, W + np.inf, W[:, 1:], W[:1], W[0], W.astype(int), W + 1j, 0.0],
     "targets": [NONE, [0.5], 0.5, [[0.5, 0.5]], ["a", "b"], [1j, 0]],
     "seeds": [NONE, [0], [0.5, 1.5], ["a", "b"]],
@@ -122,13 +124,65 @@ CHANGES = {
 def test_an_array_that_is_missing_or_of_the_wrong_shape_or_kind_is_refused(path, name):
     with np.load(path) as found:
         members = dict(found)
-    assert len(members) == 2 + len(SETTINGS) + len(ARRAYS) + len(HISTORY)
+    assert len(members) == 3 + len(SETTINGS) + len(ARRAYS) + len(HISTORY)
     for value in CHANGES[name]:
         changed = members | {name: value}
         np.savez(path, **{key: a for key, a in changed.items() if a is not NONE})
         refused(path)
     np.savez(path, **members, history_more=np.zeros(3), more=np.zeros(2))  # as later versions may
     assert_same(mae.load(path), FIT)
+
+
+def test_files_of_other_versions_are_called_so(path):
+    with np.load(path) as found:
+        members = dict(found)
+    for version, words in (
+        ("mae 2", "an earlier version, format 2"),
+        ("mae 30", "a later version"),
+    ):
+        np.savez(path, **members | {"format": version})
+        assert f"was written by {words}" in refused(path)
+    np.savez(path, settings='{"format": "mae 1"}', params=W)  # as the first version did
+    assert "was written by an earlier version, format 1; this one reads 3" in refused(path)
+
+
+def test_a_file_that_cannot_be_written_leaves_the_old_one(path, monkeypatch):
+    before = path.read_bytes()
+
+    def full(*_, **__):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(OSError, match="No space"):
+        FIT[1].save(path)
+    assert path.read_bytes() == before and os.listdir(path.parent) == [path.name]
+
+
+def test_a_file_says_how_its_models_were_made(path):
+    mae.save(path, {"": FIT, "b": FIT}, "by hand")
+    with np.load(path) as found:
+        assert found["made"] == "by hand"
+    assert_same(mae.load(path), FIT)
+
+
+@pytest.mark.parametrize("likelihood", [mae.GAUSSIAN, HALF])
+def test_a_fit_can_be_pickled(likelihood):
+    one = fit(information=(None, 0.5), likelihood=likelihood)
+    other = pickle.loads(pickle.dumps(one))
+    assert_same(replace(other[0], likelihood=likelihood), one[0])
+    assert_equal(other.decoder(DATA).params, one.decoder(DATA).params)
+    again = fit(likelihood=other.likelihood)
+    assert_equal(again.params, fit(likelihood=likelihood).params)
+
+
+def test_one_model_is_selected_by_what_it_is():
+    several = fit(information=(None, 0.5), method=("vae", "lagrangian"), seeds=2, seed=7)
+    for wanted, k in (({"target": 0.5, "seed": 8}, 3), ({"target": None, "seed": 7}, 0)):
+        assert_equal(several.select(**wanted).params, several.params[k])
+    assert_equal(several.select(method="vae", seed=8).params, several.params[1])
+    for wanted, n in (({"target": 0.5}, 2), ({"target": 3}, 0), ({}, 4)):
+        with pytest.raises(ValueError, match=f"^{n} models, not one, have .*; there are targets "):
+            several.select(**wanted)
 
 
 class Trap:

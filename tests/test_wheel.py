@@ -13,7 +13,7 @@ import pytest
 import mae
 
 ROOT = Path(__file__).parent.parent
-FLAT = ["nets", "batches", "models", "distributions", "quadrature"]
+FLAT = ["nets", "batches", "processes", "models", "distributions", "quadrature"]
 FLAT += ["problems", "claims", "figures", "experiments"]
 PROJECT = f"""
 import importlib.metadata, os, pickle, warnings
