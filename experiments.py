@@ -17,6 +17,7 @@ import runpy
 import shutil
 import sys
 import tempfile
+import textwrap
 import time
 import warnings
 from functools import partial
@@ -264,7 +265,8 @@ def run(name, experiment, options):
         tasks = [partial(row_of, model, key, known[key]) for model, key in every]
         rows = processes.parallel(tasks, options.jobs, progress_line(f"{name}: evaluated"))
         lines = [claims.table(rows, experiment.keys, experiment.heads)]
-        lines += claims.complaints(rows, experiment)
+        wrap = partial(textwrap.fill, width=90, subsequent_indent="    ")
+        lines += map(wrap, claims.complaints(rows, experiment))
         lines += [line for fit in fits.values() for line in claims.divergences(fit)]
         named = fits if len(fits) > 1 else dict(zip([""], fits.values()))
         files = {"models.npz": lambda path: models.save(path, named, made)}

@@ -21,7 +21,10 @@ def read(path):
     """
     with open(path, newline="", encoding="utf-8-sig") as file:
         lines = csv.reader(file)
-        rows = {lines.line_num: [cell.strip() for cell in row] for row in lines if row}
+        try:
+            rows = {lines.line_num: [cell.strip() for cell in row] for row in lines if row}
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise ValueError(f"{path}: {error}; legal is text in UTF-8") from None
     if len(rows) < 3:
         raise ValueError(f"{path} has {len(rows)} lines that are not empty; at least 3 are needed")
     first, *others = rows.values()
@@ -48,10 +51,13 @@ def _is_number(cell):
 
 
 def _numbers(path, names, values):
-    for name, column in zip(names, values.T):
-        if np.ptp(column) == 0:
+    with np.errstate(over="ignore", under="ignore"):
+        mean, std = values.mean(0), values.std(0)
+    for name, column, spread in zip(names, values.T, std):
+        if (column == column[0]).all():
             raise ValueError(f"{path}: {name} is {column[0]:g} in every row; leave it out")
-    mean, std = values.mean(0), values.std(0)
+        if not 0 < spread < math.inf:
+            raise ValueError(f"{path}: {name} has standard deviation {spread:g}; change its unit")
     data, one = (values - mean) / std, len(names) == 1
     data = np.sort(data, axis=0) if one else data  # so that a batch is spread evenly
     some = data[np.arange(min(len(data), MOST_ROWS)) * len(data) // min(len(data), MOST_ROWS)]

@@ -66,7 +66,9 @@ CALLABLES = [  # what a message starts with, what takes a function, functions
     ("data", fit, [lambda rng, n: np.full((n, 1), nan if n > 1 else 0)]),
     ("a network", fit, [lambda rng, n: np.zeros((n, 1 + (n > 1))), lambda rng, n: np.eye(n)]),
     ("the decoder's x", mae.exact_mutual_information, [pair]),
-    ("the decoder does", mae.exact_mutual_information, [lambda z: G(z[:, [1]], 0)]),
+    ("the auxiliary's dimension", lambda f: mae.exact_infomax_bound(normal, f), [pair]),
+    ("latent", lambda f: mae.exact_encoder_information(f, COLUMN), [lambda x: G(x + [0, 0, 0], 0)]),
+    ("latent", lambda f: mae.exact_elbo(f, normal, COLUMN), [lambda x: G(x + [0, 0, 0], 0)]),
 ]
 EXACT = [  # whose values must be finite, one for each point, in double precision
     ("decoder", lambda f: mae.exact_log_likelihood(f, COLUMN)),
@@ -115,13 +117,13 @@ SETTINGS = [
     ("end", mae.annealed, [0, -1, 2, nan]),
     ("start", mae.infomax, [-1, 2, nan]),
     ("dim", mae.prior_entropy, [0, 1.5, None]),
-    ("tol", TOL[0], [-1, nan, inf, "a", None, True, 1j, (1e-8,)]),
+    ("tol", TOL[0], [-1, nan, inf, "a", True, 1j, (1e-8,)]),
+    ("latent", lambda n: mae.exact_mutual_information(three, latent=n), [0, 3, 1.0, True, None]),
     *(("tol", call, [0]) for call in TOL),
 ]
 CASES = [(name, call, a) for name, call, more in ARRAYS for a in (*NO_BATCHES, *more)]
 CASES += [(name, call, f) for name, call, functions in CALLABLES for f in functions]
 CASES += [(f"the {name}", call, f) for name, call in EXACT for f in USELESS]
-CASES += [(f"the {name}'s code", call, pair) for name, call in EXACT[2:]]
 CASES += [("the decoder", mae.exact_mutual_information, f) for f in LOGITS]
 CASES += [(f"{name} is", call, value) for name, call, values in SETTINGS for value in values]
 
@@ -157,13 +159,14 @@ NO_NUMBER += [  # what is given something, and that
     (lambda weights: fit(method=mae.Method("own", lambda *state: weights)), (1, 1)),
     (fit_one_hot, np.eye(1)),
     (mae.penalty, None),
+    (mae.exact_mutual_information, lambda z: G(z[..., [1]], 0)),  # of a code of two dimensions
     (given("progress"), 3),
 ]
 
 
 @pytest.mark.parametrize("call, value", NO_NUMBER)
 def test_from_what_else_is_wrong_no_number_comes(call, value):
-    with pytest.raises((TypeError, ValueError, AttributeError)):
+    with pytest.raises((TypeError, ValueError, AttributeError, IndexError)):
         call(value)
 
 

@@ -25,8 +25,14 @@ import problems
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-PAGES = README + "".join(path.read_text() for path in sorted((ROOT / "docs").glob("*.md")))
-COMMANDS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+PATHS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = {path.name: path.read_text("utf-8") for path in PATHS}
+COMMANDS = re.findall(r"(?ms)^```bash\n(.*?)^```", "\n".join(PAGES.values()))
+QUOTED = re.findall(  # name, text of the `grep`, what was printed
+    r'(?ms)^\$ python experiments\.py (\S+)(?: \| grep "(.*?)")?\n(.*?)^```',
+    "\n".join(PAGES.values()),
+)
+WIDTH = 90  # columns of a table, and of a block of code
 MODULES = re.findall(r"(?m)^\| `(\w+)\.py` \|", README)  # "each imports only from those above it"
 DRAWN = {"split-normal": "history", "categorical": "history", "sequences": "strings"}
 DRAWN["information"] = "posteriors"
@@ -74,9 +80,11 @@ def test_a_run_prints_a_table_and_writes_its_files(name, tmp_path):
     printed = done.stdout.splitlines()[-len(written) :]
     assert set(printed) == {str(folder / file) for file in written}
     assert all((folder / file).read_bytes()[:4] == FORMATS[file[-3:]] for file in drawn)
+    assert done.stdout == (folder / "table.txt").read_text("utf-8") + "\n".join(printed) + "\n"
 
     rows = metrics(folder)
     assert list(rows[0])[: len(problems.COLUMNS)] == problems.COLUMNS
+    assert max(map(len, (folder / "table.txt").read_text().splitlines())) <= WIDTH
     assert len(rows) == done.stdout.count(" of 1\n")  # lines of the table: one seed each
     assert list(dict.fromkeys(row["group"] for row in rows)) == list(groups)
     for group_name, group in groups.items():
@@ -146,11 +154,13 @@ def test_scaling_prints_its_curves(tmp_path, monkeypatch, capsys):
     curves = {"models": [4, 8], "steps": [2, 4], "batch": [4, 8], "r_samples": [0, 2]}
     monkeypatch.setattr(experiments, "CURVES", curves)
     experiments.main(["scaling", "--out", str(tmp_path)])
-    lines = [line.split()[:2] for line in capsys.readouterr().out.splitlines()[1:-3]]
+    *printed, _, _, _, png, pdf = capsys.readouterr().out.splitlines()
+    assert (tmp_path / "scaling" / "table.txt").read_text().splitlines() == printed
+    lines = [line.split()[:2] for line in printed[1:]]
     assert lines == [[what, str(value)] for what, values in curves.items() for value in values]
     rows = metrics(tmp_path / "scaling")
     assert all(row["seconds"] > 0 for row in rows) and len(rows) == 8
-    assert (tmp_path / "scaling" / "figure.png").read_bytes()[:4] == FORMATS["png"]
+    assert all(Path(path).read_bytes()[:4] == FORMATS[path[-3:]] for path in (png, pdf))
 
 
 def test_one_definition_changes_the_data_of_split_normal(tmp_path, monkeypatch):
@@ -223,10 +233,11 @@ def test_modules_import_only_those_above_them_and_functions_are_short():
         assert not imported & {*MODULES[i:]}, name
     assert {path.stem for path in ROOT.glob("*.py")} == {*MODULES, "setup"}
     assert MODULES[0] == "nets" and MODULES[-1] == "experiments"
+    assert {"own", "processes", "questions"} < {*MODULES}
 
 
 def test_the_library_imports_neither_matplotlib_nor_the_experiments():
-    unwanted = "{'matplotlib', 'problems', 'claims', 'figures', 'experiments'}"
+    unwanted = "{'matplotlib', 'problems', 'claims', 'figures', 'own', 'experiments'}"
     done = python("-c", f"import sys, mae; sys.exit(not {unwanted}.isdisjoint(sys.modules))")
     assert done.returncode == 0
 
@@ -234,51 +245,108 @@ def test_the_library_imports_neither_matplotlib_nor_the_experiments():
 # ------------------------------------------------------------------------------------- README
 
 
-def test_the_snippets_of_the_readme_print_what_they_say():
-    failed, tried = doctest.testfile(str(ROOT / "README.md"), module_relative=False)
+@pytest.mark.parametrize("path", [path for path in PATHS if "\n>>> " in PAGES[path.name]])
+def test_the_snippets_of_the_pages_print_what_they_say(path):
+    failed, tried = doctest.testfile(str(path), module_relative=False)
     assert tried > 3 and failed == 0
 
 
-def test_the_commands_of_the_readme_exist():
+def test_the_commands_of_the_pages_exist():
     blocks = "\n".join(COMMANDS)
-    assert "pip install -r requirements.txt && python experiments.py split-normal" in blocks
-    assert "python -m pytest" in blocks
-    names = re.findall(r"python experiments\.py ([\w-]+)", blocks)
-    assert set(names) == {*experiments.EXPERIMENTS, "questions", "scaling", "all"}
+    assert "pip install -r requirements.txt" in blocks and "python -m pytest" in blocks
+    commands = re.findall(r"python experiments\.py ([\w-]+.*?)(?: +#.*| &&.*|; .*)?\n", blocks)
+    assert {command.split()[0] for command in commands} >= {
+        *experiments.EXPERIMENTS, "questions", "own", "all"
+    }  # fmt: skip
+    for command in commands:
+        if not command.startswith("own"):  # its file is the reader's
+            experiments.parse(command.replace("$s", "1").split())
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_blocks_of_code_are_narrow(name):
+    blocks = re.findall(r"(?ms)^```\w*\n(.*?)^```", PAGES[name])
+    lines = "".join(blocks).splitlines()
+    assert [line for line in lines if len(line) > WIDTH] == []
+
+
+def test_every_experiment_is_quoted_and_nothing_else():
+    assert all(printed for _, _, printed in QUOTED)
+    names = {name for name, _, _ in QUOTED}
+    assert {*experiments.EXPERIMENTS, "all"} <= names
+    assert names <= {*experiments.EXPERIMENTS, *experiments.COMMANDS} - {"own", "docs"}
 
 
 # Training amplifies the rounding of the processor: these, to less than 0.003 nats.
 SURE = ("split-normal", "categorical")
 REST = [pytest.param(n, marks=pytest.mark.slow) for n in experiments.EXPERIMENTS if n not in SURE]
+CELL = re.compile(r"-?\d+\.\d{3,}")  # a number that was found
 
 
 @pytest.mark.parametrize("name", [*SURE, *REST])
 def test_the_claims_hold_and_the_tables_reproduce(name, tmp_path):
     done = run(name, "--no-plot", "--out", tmp_path)
-    table = re.search(rf"\$ python experiments\.py {name}\n(.*?)```", PAGES, re.DOTALL)[1]
-    printed, quoted = (re.findall(".*±.*", text) for text in (done.stdout, table))
-    assert len(printed) == len(quoted) > 2
-    cell = re.compile(r"(-?\d+\.\d{4}) ± (\d+\.\d{4})")
-    for lines in zip(printed, quoted):
-        keys, theirs = (cell.split(line)[0].split() for line in lines)
-        assert keys == theirs
-        (a, spread), (b, their_spread) = (np.array(cell.findall(n), float).T for n in lines)
-        if name in SURE:
-            reached, theirs = (line.split()[-3:] for line in lines)
-            assert reached == theirs
-            np.testing.assert_allclose([a, spread], [b, their_spread], rtol=0, atol=0.003)
-        else:
-            assert (np.abs(a - b) <= 0.1 + 2 * their_spread).all(), lines
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = metrics(tmp_path / name)
+    for text, quoted in ((text, quoted) for own, text, quoted in QUOTED if own == name):
+        compare(done.stdout[: done.stdout.index(str(tmp_path))], text, quoted, name in SURE)
 
-    claimed = experiments.EXPERIMENTS[name].claims(metrics(tmp_path / name))
-    found = verdicts(claims.summary([(name, claim) for claim in claimed]), name)
-    assert set(found.values()) == {"holds"} and found == verdicts(README, name)
+    summary = claims.summary([(name, c) for c in experiments.EXPERIMENTS[name].claims(rows)])
+    assert {*verdicts(summary, name).values()} == {"holds"}
+    for text, quoted in ((text, quoted) for own, text, quoted in QUOTED if own == "all"):
+        assert verdicts(quoted, name) == verdicts(filtered(summary, text), name)
+
+
+def filtered(text, word):
+    """The lines that `grep` leaves."""
+    return "".join(line for line in text.splitlines(True) if word in line)
+
+
+def compare(printed, word, quoted, sure):
+    """Line by line where it is sure; elsewhere the lines of models, by information, roughly."""
+    lines, their_lines = (
+        [line.split() for line in text.splitlines() if line and (sure or " of " in line[-9:])]
+        for text in (filtered(printed, word), quoted)
+    )
+    assert len(lines) == len(their_lines) > 0
+    for line, theirs in zip(lines, their_lines):
+        numbers, their_numbers = ([float(n) for n in own if CELL.fullmatch(n)] for own in (line, theirs))
+        words, their_words = ([n for n in own if not CELL.fullmatch(n)] for own in (line, theirs))
+        if sure:
+            assert words == their_words
+            np.testing.assert_allclose(numbers, their_numbers, rtol=0, atol=0.003)
+        else:
+            assert words[:-3] == their_words[:-3]  # not how many are reached
+            spread = their_numbers[1] if "±" in theirs else 0
+            assert numbers[0] == pytest.approx(their_numbers[0], abs=0.1 + 2 * spread), line
 
 
 def verdicts(summary, name):
     """{claim and what is wanted: whether it holds} of an experiment; not the number found."""
     lines = re.findall(rf"(?m)^({name}  .*?) +\S+ +(holds|DOES NOT HOLD)$", summary)
     return {" ".join(claim.split()): holds for claim, holds in lines}
+
+
+# ------------------------------------------------------------------------------------- tables
+
+
+@pytest.mark.parametrize("name", experiments.EXPERIMENTS)
+def test_the_table_of_every_experiment_is_narrow_and_says_what_there_is(name):
+    experiment, rows = experiments.EXPERIMENTS[name], []
+    for key, group in experiment.groups.items():
+        pairs = [(str(method), m) for method in group.models for m in group.models[method]]
+        for method, m in pairs:
+            names = {"group": key, "method": method, "target": math.nan if m is None else m}
+            found = dict.fromkeys(experiment.heads, -12.3454) | {"reached": True}
+            found |= dict.fromkeys({"information", "encoder_information"} & {*found}, 1.2344)
+            rows += [names | found, names | found | {"reached": False}]
+    text = claims.table(rows, experiment.keys, experiment.heads)
+    assert max(map(len, text.splitlines())) <= WIDTH
+    assert text.count(" 1 of 2") == len(rows) / 2 and text.count("-12.345") > len(rows) / 2
+    assert text.count("1.234 ± 0.000") == len(rows) / 2 * ("information" in experiment.heads)
+    assert "±" not in claims.table(rows[:1], experiment.keys, experiment.heads)
+    if len(experiment.keys) == 3:
+        assert all(part.startswith(f"{key}:\n") for key, part in zip(experiment.groups, text.split("\n\n")))
 
 
 # ------------------------------------------------------------------- the summary of the claims
@@ -329,7 +397,12 @@ def test_all_runs_everything_and_ends_with_the_claims(tmp_path, monkeypatch, cap
     monkeypatch.setattr(experiments, "ask", lambda options: ([asked], True))
     assert experiments.main(["all", "--no-plot", "--out", str(tmp_path)]) == 1
     assert {path.name for path in tmp_path.iterdir()} == {*experiments.EXPERIMENTS, "all"}
-    *_, text, count = capsys.readouterr().out.split("\n\n")
+    files = [tmp_path / "all" / name for name in RESULTS if name != "models.npz"]
+    assert {*(tmp_path / "all").iterdir()} == {*files}
+    out, printed = capsys.readouterr().out, files[-1].read_text()
+    *_, text, count = printed.split("\n\n")
+    assert out.endswith(printed + "\n".join(map(str, files)) + "\n")
+    assert max(len(line) for line in out.splitlines() if str(tmp_path) not in line) <= WIDTH
     head, *lines = text.splitlines()
     held = sum(line.endswith(" holds") for line in lines)
     assert count == f"{held} of {len(lines)} claims hold.\n"

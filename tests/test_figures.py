@@ -24,7 +24,7 @@ def drawn(name, information, **settings):
         fit = mae.fit(
             problem.data, information=information, likelihood=likelihood, **SMALL | settings
         )
-    rows = [*problems.rows_of(fit, name, problem)]
+    rows = [problems.row_of(fit[k], name, problem) for k in range(len(fit))]
     return figures.DRAWINGS[name]({name: fit}, rows, {name: problem})
 
 

@@ -137,10 +137,10 @@ def test_the_command_answers_and_writes_every_question(tmp_path):
     done = python("experiments.py", "questions", "--steps", 10, "--seeds", 2, "--out", tmp_path)
     assert done.returncode == 0 and done.stderr == ""
     folder = tmp_path / "questions"
-    assert {path.name for path in folder.glob("*")} == {
-        "metrics.csv", "questions.md", "questions-trace.png", "questions-posteriors.png",
-        "questions-targets.png",
-    }  # fmt: skip
+    drawn = {f"questions-{name}.{kind}" for name in ("trace", "posteriors", "targets")
+             for kind in ("png", "pdf")}  # fmt: skip
+    results = {"metrics.csv", "made.json", "table.txt", "questions.md"}
+    assert {path.name for path in folder.iterdir()} == results | drawn
     rows = list(csv.DictReader((folder / "metrics.csv").read_text().splitlines()))
     assert {row["question"] for row in rows} == {*map(str, range(1, 12)), "8 sweep"}
     text = (folder / "questions.md").read_text()
@@ -161,4 +161,4 @@ def test_the_tables_of_the_page_are_of_these_questions_and_narrow():
     assert len(verdicts) > 10 and all(line.endswith("  holds") for line in verdicts)
     for name in re.findall(r"!\[.*?\]\((.*?)\)", PAGE):
         assert (ROOT / "docs" / name).exists()
-    assert experiments.parse(["questions", "--seeds", "3", "--steps", "9"]).steps == 9
+    assert experiments.parse(["questions", "--seeds", "3", "--steps", "9"])[0].steps == 9

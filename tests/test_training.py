@@ -60,11 +60,14 @@ def test_the_first_networks_hold_almost_no_information():
     assert fit.params.shape[1] == 3 * nets.mlp_size((1, 16, 2))
 
 
-def test_a_code_of_two_dimensions_trains_but_has_no_exact_values():
+def test_a_code_of_two_dimensions_trains_and_says_how_many_it_has():
     fit = train((0.5,), lambda rng, n: rng.standard_normal((n, 3)), latent=2)
     assert fit.decoder(np.zeros((4, 2))).mean.shape == (1, 4, 3)
-    with pytest.raises(ValueError, match="one-dimensional code"):
+    with pytest.raises(ValueError, match="a network of 2 inputs got an array of shape"):
         mae.exact_mutual_information(fit.decoder)
+    x = np.array([[0.5, 0.0, -1.0]])
+    elbo = mae.exact_elbo(fit.encoder, fit.decoder, x)
+    assert elbo < mae.exact_log_likelihood(fit.decoder, x, latent=2) < elbo + 0.1  # hardly trained
 
 
 # ------------------------------------------------------------------- nothing else plays a part
@@ -188,12 +191,13 @@ def test_a_likelihood_from_outside_trains_to_its_target(r_samples):
     """The bound alone, or I itself, each on fresh noise, too."""
     settings = {"steps": 600, "batch": 64, "r_samples": r_samples}
     fit = train((0.5, 1.0), likelihood=LAPLACE, **settings)
-    z, eps, *eps_r = np.random.default_rng(0).standard_normal((2 + 16 * r_samples, 20000, 1))
+    draws = np.random.default_rng(0).standard_normal((2 + 16 * r_samples, 20000, 1))
+    z, eps, eps_r = draws[0], draws[1], draws[2:]
     history = (fit.history["lower"] + fit.history["upper"]) / 2
     before, after = history[:, :5].mean(-1), history[:, -50:].mean(-1)
     assert (abs(before) < 0.1).all()
     assert_allclose(after, [0.5, 1.0], atol=0.04)
-    bounds = mae.information_bounds(fit.decoder, fit.auxiliary, z, eps, np.array(eps_r))
+    bounds = mae.information_bounds(fit.decoder, fit.auxiliary, z, eps, eps_r)
     lower, upper = (bound.mean(-1) for bound in bounds)
     assert_allclose(lower, [0.5, 1.0], atol=0.04)
     assert_allclose(upper, [0.5, 1.0] if r_samples else [math.inf] * 2, atol=0.04)
