@@ -40,8 +40,8 @@ from distributions import (
 )  # fmt: skip
 from models import (
     BERNOULLI, CATEGORICAL, GAUSSIAN, HISTORY, LIKELIHOODS, VAE, Fit, Likelihood, Method,
-    TrainingWarning, annealed, beta_vae, check_numbers, fixed_variance, infomax, load, save,
-    untrained,
+    TrainingWarning, annealed, beta_vae, check_numbers, checked_targets, fixed_variance, infomax,
+    load, named, save, untrained, weigher,
 )  # fmt: skip
 from quadrature import (
     QuadratureError, exact_elbo, exact_encoder_information, exact_infomax_bound,
@@ -53,9 +53,8 @@ __version__ = "0.2.0"
 __all__ = [
     "Gaussian", "Categorical", "Bernoulli", "prior_entropy", "elbo", "infomax_bound", "iwae",
     "information_bounds", "information_interval", "lagrangian", "penalty", "Method", "LAGRANGIAN",
-    "PENALTY",
-    "VAE", "beta_vae", "annealed", "infomax", "Likelihood", "GAUSSIAN", "CATEGORICAL", "BERNOULLI",
-    "fixed_variance", "fit", "Fit", "save", "load", "exact_log_likelihood",
+    "PENALTY", "VAE", "beta_vae", "annealed", "infomax", "Likelihood", "GAUSSIAN", "CATEGORICAL",
+    "BERNOULLI", "fixed_variance", "fit", "Fit", "save", "load", "exact_log_likelihood",
     "exact_mutual_information", "exact_infomax_bound", "exact_information_and_bound", "exact_elbo",
     "exact_encoder_information", "exact_posterior", "QuadratureError", "TrainingWarning",
 ]  # fmt: skip
@@ -308,16 +307,16 @@ def fit(
     counts |= {"q_samples": q_samples, "jobs": jobs}
     check_numbers(counts, seed, r_samples, learning_rate, dtype)
     seeds, steps, batch, hidden, latent, q_samples, jobs = map(int, counts.values())
-    likelihood = _named("likelihood", likelihood, LIKELIHOODS, Likelihood)
+    likelihood = named("likelihood", likelihood, LIKELIHOODS, Likelihood)
     sample, most = batches.sampler(data, likelihood)
     features = sample(np.random.default_rng(0), 1).shape[-1]
-    targets, methods = _checked_targets(information, method, most)
+    targets, methods = checked_targets(information, method, METHODS, most)
     sizes = {"features": features, "latent": latent, "hidden": hidden}
     sizes |= {"r_samples": int(r_samples), "q_samples": q_samples}
     models = untrained(targets, methods, int(seed), seeds, likelihood=likelihood, **sizes)
 
     def train(shard, report):
-        weigh = _weigher([methods[k // seeds] for k in shard], dtype)
+        weigh = weigher([methods[k // seeds] for k in shard], dtype)
         given = batches.start(models[shard], sample, dtype, steps, batch)
         return _train(models[shard], *given, weigh, report, float(learning_rate), steps)
 
@@ -428,54 +427,3 @@ def _mean_and_grad(values, params):
     """Mean over the batch of values(params), (models, batch), and its gradient."""
     vjp, value = make_vjp(values, params)
     return value.sum(-1) / value.shape[-1], vjp(np.full_like(value, 1 / value.shape[-1]))
-
-
-def _weigher(methods, dtype):
-    """weigh(progress, gap, multiplier) -> the three weights, (models, 1) each, by every method."""
-    distinct = dict.fromkeys(methods)
-    members = {method: [k for k, own in enumerate(methods) if own == method] for method in distinct}
-    if len(members) == 1:
-        members = dict.fromkeys(members, slice(None))  # all: a view, not a copy
-    weights = np.ones((3, len(methods), 1), dtype)
-
-    def weigh(progress, gap, multiplier, *given):
-        for method, own in members.items():
-            if method.gap:
-                gap[own] = method.gap(progress, *given)[own]
-            chosen = method.weights(progress, gap[own], multiplier[own])
-            legal = np.iterable(chosen) and len(chosen) == 3
-            require(f"{method.name}.weights", chosen, legal, "three: of reconstruction, KL and I")
-            for row, weight in zip(weights, chosen):
-                row[own, 0] = weight
-        return weights
-
-    return weigh
-
-
-# --------------------------------------------------------------------- checks of what fit is given
-
-
-def _checked_targets(information, method, most):
-    """The targets, NaN for None, and as many methods."""
-    legal = lambda t: t is None or (is_number(t) and 0 <= t <= most + 1e-9)
-    limit = "" if most == math.inf else f" and at most {most:.7g}, which is all that x can hold"
-    rule = f"a list of targets >= 0 in nats{limit}, with None for no constraint"
-    listed = lambda a: isinstance(a, (list, tuple, range)) or getattr(a, "ndim", 0) > 0
-    targets = list(information) if listed(information) else []
-    require("information", information, targets and all(map(legal, targets)), rule)
-    methods = [method] * len(targets) if isinstance(method, (str, Method)) else method
-    legal = listed(methods) and len(methods) == len(targets)
-    require("method", method, legal, f"one for all, or one for each of the {len(targets)} targets")
-    methods = [_named("method", own, METHODS, Method) for own in methods]
-    return [math.nan if target is None else float(target) for target in targets], methods
-
-
-def _named(name, value, known, kind):
-    """`value`, or what is known by this name."""
-    found = known.get(value) if isinstance(value, str) else value
-    rule = f"a mae.{kind.__name__} or one of {', '.join(known)}"
-    require(name, value, isinstance(found, kind), rule)
-    if isinstance(found, Likelihood):
-        taken = known.get(found.name, found) != found  # `load` goes by names
-        require("likelihood", found.name, not taken, "a name of its own")
-    return found

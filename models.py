@@ -122,6 +122,28 @@ def infomax(start=0) -> Method:
     return Method(name, lambda t, gap, multiplier: (max(0, 1 - t / start) if start else 0, 1, 1))
 
 
+def weigher(methods, dtype):
+    """weigh(progress, gap, multiplier) -> the three weights, (models, 1) each, by every method."""
+    distinct = dict.fromkeys(methods)
+    members = {method: [k for k, own in enumerate(methods) if own == method] for method in distinct}
+    if len(members) == 1:
+        members = dict.fromkeys(members, slice(None))  # all: a view, not a copy
+    weights = np.ones((3, len(methods), 1), dtype)
+
+    def weigh(progress, gap, multiplier, *given):
+        for method, own in members.items():
+            if method.gap:
+                gap[own] = method.gap(progress, *given)[own]
+            chosen = method.weights(progress, gap[own], multiplier[own])
+            legal = np.iterable(chosen) and len(chosen) == 3
+            require(f"{method.name}.weights", chosen, legal, "three: of reconstruction, KL and I")
+            for row, weight in zip(weights, chosen):
+                row[own, 0] = weight
+        return weights
+
+    return weigh
+
+
 # ------------------------------------------------------------------------------ trained models
 
 
@@ -235,6 +257,32 @@ class Fit:
     def save(self, path):
         """Write an .npz file that `load` reads."""
         save(path, {"": self})
+
+
+def checked_targets(information, method, known, most):
+    """The targets, NaN for None, and as many methods."""
+    legal = lambda t: t is None or (is_number(t) and 0 <= t <= most + 1e-9)
+    limit = "" if most == math.inf else f" and at most {most:.7g}, which is all that x can hold"
+    rule = f"a list of targets >= 0 in nats{limit}, with None for no constraint"
+    listed = lambda a: isinstance(a, (list, tuple, range)) or getattr(a, "ndim", 0) > 0
+    targets = list(information) if listed(information) else []
+    require("information", information, targets and all(map(legal, targets)), rule)
+    methods = [method] * len(targets) if isinstance(method, (str, Method)) else method
+    legal = listed(methods) and len(methods) == len(targets)
+    require("method", method, legal, f"one for all, or one for each of the {len(targets)} targets")
+    methods = [named("method", own, known, Method) for own in methods]
+    return [math.nan if target is None else float(target) for target in targets], methods
+
+
+def named(name, value, known, kind):
+    """`value`, or what is known by this name."""
+    found = known.get(value) if isinstance(value, str) else value
+    rule = f"a mae.{kind.__name__} or one of {', '.join(known)}"
+    require(name, value, isinstance(found, kind), rule)
+    if isinstance(found, Likelihood):
+        taken = known.get(found.name, found) != found  # `load` goes by names
+        require("likelihood", found.name, not taken, "a name of its own")
+    return found
 
 
 def check_numbers(counts, seed, r_samples, learning_rate, dtype):

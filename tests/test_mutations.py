@@ -366,7 +366,7 @@ MUTATIONS = {  # what is wrong: (where, what, how, the test that must fail)
         nets.Layout, "clip", clipped_together,
         on_nets.test_each_network_has_a_gradient_of_norm_one_at_most,
     ),
-    "one method for a mixed batch": (mae, "_weigher", first_method_for_all, mixed),
+    "one method for a mixed batch": (mae, "weigher", first_method_for_all, mixed),
     "downhill": (nets, "adam", downhill, climbs),
     "encoder used as auxiliary": (
         mae.Fit, "networks", one_code, on_objective.test_the_networks_are_three,
