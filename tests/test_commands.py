@@ -325,7 +325,7 @@ def test_tables_of_shards_join_to_that_of_the_whole(tmp_path):
         return (tmp_path / "split-normal" / "metrics.csv").read_text().splitlines()
 
     head, *whole = rows("--seeds", 4)
-    (shell,) = (block for block in COMMANDS if "shard" in block)
+    shell = next(block for block in COMMANDS if "shard" in block)
     program = (sys.executable, ROOT / "experiments.py", "split-normal", *small)
     program = shlex.join(map(str, program))
     shell = shell.replace("python experiments.py split-normal", program)

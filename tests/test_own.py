@@ -30,7 +30,7 @@ def file(tmp_path):
     return write
 
 
-# -------------------------------------------------------------------------------------- what is read
+# ------------------------------------------------------------------------------------- what is read
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def file(tmp_path):
     [
         ("1\n2\n4", ["column 1"], [[1], [2], [4]]),
         ("x\n1\n2\n4", ["x"], [[1], [2], [4]]),
-        ("width, height\n1, 2e1\n-2, .5\n0, 3\n", ["width", "height"], [[1, 20], [-2, 0.5], [0, 3]]),
+        ("wide, high\n1, 2e1\n-2, .5\n0, 3\n", ["wide", "high"], [[1, 20], [-2, 0.5], [0, 3]]),
         ("1,2\n3,5\n4,4", ["column 1", "column 2"], [[1, 2], [3, 5], [4, 4]]),
         ("\ufeffx,y\r\n1,2\r\n\r\n3,4\r\n\r\n", ["x", "y"], [[1, 2], [3, 4]]),
         ('"a, b",3\n1,2\n3,4\n', ["a, b", "3"], [[1, 2], [3, 4]]),  # one name of two is a number
@@ -138,7 +138,8 @@ def test_an_error_is_one_line_that_names_the_file_and_the_place(
         experiments.main(["own", path])
     out, err = capsys.readouterr()
     assert (stopped.value.code, out, len(err.splitlines())) == (2, "", 2)
-    assert err.endswith(f": error: {message}\n") and [*tmp_path.iterdir()] == [tmp_path / "data.csv"]
+    assert err.endswith(f": error: {message}\n")
+    assert [each.name for each in tmp_path.iterdir()] == ["data.csv"]
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):

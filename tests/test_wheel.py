@@ -14,7 +14,7 @@ import mae
 
 ROOT = Path(__file__).parent.parent
 FLAT = ["nets", "batches", "processes", "models", "distributions", "quadrature"]
-FLAT += ["problems", "claims", "figures", "experiments"]
+FLAT += ["problems", "own", "claims", "figures", "questions", "experiments"]
 PROJECT = f"""
 import importlib.metadata, os, pickle, warnings
 import numpy as np
@@ -40,7 +40,8 @@ def test_use():
 
     exact = mae.exact_mutual_information(lambda z: mae.Gaussian(0.8 * z, np.log(0.36)))
     assert abs(exact + np.log(0.6)) < 1e-7
-    assert pickle.loads(pickle.dumps(mae.Fit)) is mae.Fit and mae.Fit.__module__.split(".")[0] == "mae"
+    assert pickle.loads(pickle.dumps(mae.Fit)) is mae.Fit
+    assert mae.Fit.__module__.split(".")[0] == "mae"
     copy = pickle.loads(pickle.dumps(mae.Gaussian(np.zeros((3, 1)), 0.0)))
     assert type(copy) is mae.Gaussian and copy.log_prob(np.zeros((3, 1))).shape == (3,)
 
