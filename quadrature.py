@@ -273,7 +273,7 @@ def joint_means(decoder, tol, latent, auxiliary=None):
         ends = data_ends(mean, width, stds, sparse)
         ends = resolved(lambda x: r(x).course(), ends) if r else ends
         (*means, inner), error, missed = density_means(given_x, [ends], tol)
-        missed = np.maximum(missed - inner - error, 0)
+        missed = np.maximum(missed - inner, 0)
         if np.max(missed) == 0:  # else so few panels skipped a peak of p(x)
             break
     carried = 1 + sum(np.abs(mean) for mean in means) - np.log(np.maximum(missed, 1e-300))
@@ -313,8 +313,8 @@ def code_mean(q, value, tol, ends):
 
 def density_means(integrand, ends, tol):
     """Means under a density, the sum of their errors, how much of its mass, 1, was missed."""
-    log_mass, means, (_, *errors) = integrate(integrand, ends, tol)
-    return means, sum(errors), np.abs(np.expm1(log_mass))
+    log_mass, means, (mass_error, *errors) = integrate(integrand, ends, tol)
+    return means, sum(errors), np.maximum(np.abs(np.expm1(log_mass)) - mass_error, 0)
 
 
 # ------------------------------------------------------------------ where the panels have to end
@@ -436,9 +436,10 @@ def integrate(integrand, ends, tol, negligible=-np.inf, spent=None):
             sums, errors = sums * np.exp(old - scale), errors * np.exp(old - scale)
             part, tails = panel_sums(log_w, values, scale, high - low, rule)
             # what rounding leaves of a sum, and of an exponent that is large itself
-            rounding = (4e-15 + 1e-15 * np.abs(top)) * np.abs(part)
+            rounding = (4e-15 + 1e-15 * np.minimum(np.abs(top), 1e14)) * np.abs(part)
             total = sums[0] + part[0].sum(-1) + np.exp(np.minimum(negligible - scale, 700))
-            error, small = tails.sum(0), tol / 16 / 4**dims * total[..., None] + rounding
+            error, aim = tails.sum(0), max(tol, 1e-13) / 16 / 4**dims
+            small = aim * total[..., None] + rounding
             unresolved = (error > small).any(0) | may_hide(top, bottom, scale)
             split = unresolved.any(tuple(range(unresolved.ndim - 1)))
             split &= (high - low).max(0) > shortest
