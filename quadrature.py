@@ -425,7 +425,7 @@ def integrate(integrand, ends, tol, negligible=-np.inf, spent=None):
     sides = [grid_of(side) for side in ([e[:-1] for e in ends], [e[1:] for e in ends])]
     todo = np.array(sides, float)  # lower and upper ends, (2, dims, panels)
     shortest = 1e-13 * max(e[-1] - e[0] for e in ends)
-    scale, sums, errors, room = -np.inf, np.zeros(1), np.zeros(1), 32
+    scale, sums, errors, means, room = -np.inf, np.zeros(1), np.zeros(1), np.zeros(0), 32
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows ends as an error too large
         while todo.size:
             (low, high), todo = todo[..., :room], todo[..., room:]
@@ -434,7 +434,7 @@ def integrate(integrand, ends, tol, negligible=-np.inf, spent=None):
             # all sums are kept relative to e^scale, the highest point so far
             old, scale = scale, np.maximum(scale, top.max(-1))
             sums, errors = sums * np.exp(old - scale), errors * np.exp(old - scale)
-            part, tails = panel_sums(log_w, values, scale, high - low, rule)
+            part, tails = panel_sums(log_w, values, means, scale, high - low, rule)
             # what rounding leaves of a sum, and of an exponent that is large itself
             rounding = (4e-15 + 1e-15 * np.minimum(np.abs(top), 1e14)) * np.abs(part)
             total = sums[0] + part[0].sum(-1) + np.exp(np.minimum(negligible - scale, 700))
@@ -445,14 +445,15 @@ def integrate(integrand, ends, tol, negligible=-np.inf, spent=None):
             split &= (high - low).max(0) > shortest
             sums = sums + part[..., ~split].sum(-1)
             errors = errors + np.maximum(error, rounding)[..., ~split].sum(-1)
+            # those of sums of w (value - mean), whatever the mean: what w misses, both sums miss
+            old, means = means, sums[1:] / np.maximum(sums[0], 1e-300)
+            errors[1:] += np.abs(means - old if old.size else means) * errors[0]
             todo = np.concatenate([todo, halves(low, high, tails, small, split)], -1)
             spent["points"] += log_w.size
             if spent["points"] > MOST_POINTS:
                 raise QuadratureError(f"tol={tol:.1e} is out of reach of {MOST_POINTS} points")
             room = max(1, MOST_NUMBERS // (len(points) * scale.size))
         mass = np.maximum(sums[0], 1e-300)
-        means = sums[1:] / mass
-        errors[1:] += np.abs(means) * errors[0]
         return scale + np.log(mass), means, np.where(sums[0] > 0, errors / mass, 1e300)
 
 
@@ -470,15 +471,20 @@ def at_points(integrand, low, high, points):
     return [a.reshape(*lead, *t.shape[:2]) for a in every]
 
 
-def panel_sums(log_w, values, scale, lengths, rule):
-    """Integrals of w and w * value over each panel, (1 + values, ..., panel), tails (dims, ...)."""
+def panel_sums(log_w, values, means, scale, lengths, rule):
+    """Integrals of w and w value over each panel, (1 + values, ..., panel); tails (dims, ...).
+
+    The tails are those of w and w (value - mean).
+    """
     w = np.exp(log_w - scale[..., None, None])
     sums, tails = np.stack([w, *(w * v for v in values)]), []
     sums = sums.reshape(*sums.shape[:-1], *[len(rule)] * len(lengths))
     for _ in lengths:  # the last axis first
         both = sums @ rule
-        sums, tails = both[..., 0], [tail @ rule[:, 0] for tail in tails]
-        tails.insert(0, np.abs(both[..., 1:]).sum(-1))
+        sums, tail, tails = both[..., 0], both[..., 1:], [tail @ rule[:, 0] for tail in tails]
+        if means.size:
+            tail[1:] -= means.reshape(*means.shape, *[1] * (tail.ndim - means.ndim)) * tail[0]
+        tails.insert(0, np.abs(tail).sum(-1))
     volume = (lengths / 2).prod(0)
     return sums * volume, np.stack(tails) * volume
 

@@ -25,17 +25,22 @@ def network(rng, steady=False):
     return Hostile(rng, rng.choice(["tanh", "relu", "sine"]), rng.integers(1, 33), steady)
 
 
+def codes(rng):
+    """Means and log-variances of q."""
+    return rng.uniform([[-2], [-8]], [[2], [1]], (2, 4))
+
+
 def likelihood(rng):
     model = network(rng)
-    x = model.sample(rng, 4)
+    x = model.sample(rng, rng.standard_normal(4))
     truth = model.log_likelihood(x)
     compute = lambda **k: mae.exact_log_likelihood(model.decoder, x, **k)
     return compute, truth, model.rounding(truth)
 
 
 def elbo(rng):
-    model = network(rng)
-    x, (mean, log_var) = model.sample(rng, 4), rng.uniform([[-2], [-8]], [[2], [1]], (2, 4))
+    model, (mean, log_var) = network(rng), codes(rng)
+    x = model.sample(rng, mean + np.exp(log_var / 2))
     code = lambda x: mae.Gaussian(mean[:, None], log_var[:, None])
     truth = -code(x).kl()
     for k, (m, s) in enumerate(zip(mean, np.exp(log_var / 2))):
@@ -53,15 +58,15 @@ def relu(rng):
 
 def relu_likelihood(rng):
     model = relu(rng)
-    x = model.sample(rng, 4)
+    x = model.sample(rng, rng.standard_normal(4))
     truth = model.closed_log_likelihood(x)
     compute = lambda **k: mae.exact_log_likelihood(model.decoder, x, **k)
     return compute, truth, model.rounding(truth)
 
 
 def relu_elbo(rng):
-    model = relu(rng)
-    x, (mean, log_var) = model.sample(rng, 4), rng.uniform([[-2], [-8]], [[2], [1]], (2, 4))
+    model, (mean, log_var) = relu(rng), codes(rng)
+    x = model.sample(rng, mean + np.exp(log_var / 2))
     code = lambda x: mae.Gaussian(mean[:, None], log_var[:, None])
     truth = model.closed_reconstruction(x, mean[:, None], np.exp(log_var / 2)[:, None])
     compute = lambda **k: mae.exact_elbo(code, model.decoder, x, **k)
@@ -190,7 +195,7 @@ def two_relu(rng):
     """A ReLU network of one direction among two."""
     model, turn = relu(rng), rotation(rng)
     model.log_var = max(model.log_var, -8)
-    x = model.sample(rng, 3)
+    x = model.sample(rng, rng.standard_normal(3))
     truth = model.closed_log_likelihood(x)
     decoder = lambda z: model.decoder((z @ turn)[..., :1])
     compute = lambda **k: mae.exact_log_likelihood(decoder, x, latent=2, **k)

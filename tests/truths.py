@@ -201,8 +201,8 @@ class Hostile:
         mean, log_var = self.mean_and_log_var(z[..., 0])
         return mae.Gaussian(mean[..., None], log_var[..., None])
 
-    def sample(self, rng, n):
-        return self.decoder(rng.standard_normal((n, 1))).sample(rng.standard_normal((n, 1)))
+    def sample(self, rng, z):
+        return self.decoder(z[:, None]).sample(rng.standard_normal((len(z), 1)))
 
     def rounding(self, value=1.0):
         """What the last digit of the mean makes of log p(x)."""
