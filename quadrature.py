@@ -441,8 +441,10 @@ def integrate(integrand, ends, tol, negligible=-np.inf, spent=None):
             part, tails = panel_sums(log_w, values, means, scale, high - low, rule)
             # what rounding leaves of a sum, and of an exponent that is large itself
             rounding = (4e-15 + 1e-15 * np.minimum(np.abs(top), 1e14)) * np.abs(part)
-            total = sums[0] + part[0].sum(-1) + np.exp(np.minimum(negligible - scale, 700))
-            error, small = tails.sum(0), max(tol, 1e-13) / kept * total[..., None] + rounding
+            totals = sums + part.sum(-1)
+            mass = totals[0] + np.exp(np.minimum(negligible - scale, 700))
+            small = max(tol, 1e-13) / kept * mass + 1e-15 * np.abs(totals)
+            error, small = tails.sum(0), small[..., None] + rounding
             unresolved = (error > small).any(0) | may_hide(top, bottom, scale)
             split = unresolved.any(tuple(range(unresolved.ndim - 1)))
             split &= (high - low).max(0) > shortest

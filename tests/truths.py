@@ -253,3 +253,27 @@ def normal_mass(a, b):
     """P(a < t < b), t ~ N(0, 1), in the lower tail where that is more exact."""
     a, b = np.where(a > 0, -b, a), np.where(a > 0, -a, b)
     return 0.5 * (erfc(-b * math.sqrt(0.5)) - erfc(-a * math.sqrt(0.5)))
+
+
+def spike(cut, at, narrow, slab, r, near=()):
+    """x ~ N(0, slab^2) of codes below the cut, N(at, narrow^2) above: decoder; I and bound of r.
+
+    Of both components the moments of z are known; the rest are sums over x.
+    """
+    masses = normal_mass(np.array([-np.inf, cut]), np.array([cut, np.inf]))
+    density = math.exp(log_normal(cut, 0, 0))
+    first = np.array([-density, density])
+    second = masses + cut * first
+    far = 14 * slab + abs(at)
+    off, log_dx = fine_grid(-far - at, far - at, 200, [0, *(np.array(near) - at)], narrow / 50)
+    x, log_narrow = at + off, log_normal(off, 0, 2 * math.log(narrow))
+    logs = np.stack([log_normal(x, 0, 2 * math.log(slab)), log_narrow])
+    q = r(x[:, None])
+    mean, log_var = q.mean[:, 0], q.log_var[:, 0]
+    square = second[:, None] - 2 * mean * first[:, None] + mean**2 * masses[:, None]
+    log_r = -0.5 * (square * np.exp(-log_var) + masses[:, None] * (log_var + LOG_2PI))
+    p, log_px = np.exp(logs + log_dx), np.logaddexp(*(logs + np.log(masses)[:, None]))
+    log_ratio = masses[:, None] * p * np.where(p > 0, logs - log_px, 0)
+    pick = lambda z, low, high: np.where(z > cut, high, low)
+    decoder = lambda z: mae.Gaussian(pick(z, 0.0, at), 2 * np.log(pick(z, slab, narrow)))
+    return decoder, np.array([log_ratio.sum(), 0.5 * (LOG_2PI + 1) + np.sum(p * log_r)])
