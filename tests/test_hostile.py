@@ -5,7 +5,10 @@
 
 import math
 import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from truths import (
     LOG_2PI, Hostile, Linear, fine_grid, gauss, log_normal, normal_mass, spike,
 )  # fmt: skip
 
+ROOT = Path(__file__).parents[1]
 SEED = int(os.environ.get("HOSTILE_SEED", 0))
 ENTROPY = 0.5 * (LOG_2PI + 1)
 
@@ -267,3 +271,22 @@ def test_random_models_are_right_and_hardly_any_is_refused(family):
     faults, refused = sweep(family, range(many), tol)
     assert not faults
     assert len(refused) <= many / 100
+
+
+MANY = """
+import resource, time
+import numpy as np, mae
+w, b = np.random.default_rng(0).standard_normal((2, 1000))
+start = time.perf_counter()
+mae.exact_mutual_information(lambda z: mae.Categorical(np.tanh(z) * w * 4 + b))
+print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+
+@pytest.mark.slow
+def test_a_thousand_categories_take_two_seconds_and_little_memory():
+    pytest.importorskip("resource")
+    run = [sys.executable, "-c", MANY]
+    output = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    seconds, megabytes = map(float, output.split())
+    assert seconds < 2 and megabytes < 500
