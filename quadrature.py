@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 
 import nets
-from distributions import INTEGER, is_number, log_prior, prior_entropy, reals, require
+from distributions import INTEGER, MOST_BITS, is_number, log_prior, prior_entropy, reals, require
 
 FAR = 40.0  # nats below the peak, where e^-40 = 4e-18 cannot change a sum of doubles
 ROWS = 64  # values of x integrated together
@@ -158,13 +158,11 @@ def _in_double(name, p, points, tol):
     return p.unpack(np.broadcast_to(p.params, (*models, n, width)).astype(float))
 
 
-def _check_repeats(name, function, points, tol):
+def _check_repeats(first, again):
     """ValueError if the answers depend on the company, or on chance, as with drop-out left on."""
-    every = slice(None, None, -(-points.shape[-2] // 50))
-    p, again = (_in_double(name, function(a), a, tol) for a in (points, points[..., every, :]))
-    if not np.allclose(p.params[..., every, :], again.params, 1e-4, 1e-4, equal_nan=True):
+    if not np.allclose(first.params, again.params, 1e-4, 1e-4, equal_nan=True):
         rule = "drop-out and batch normalisation must be off"
-        raise ValueError(f"the {name} answers differently when it is asked twice: {rule}")
+        raise ValueError(f"the decoder answers differently when it is asked twice: {rule}")
 
 
 def _checked(name, value, error, tol, with_error):
@@ -190,11 +188,13 @@ class Codes:
         self.negligible, self.spent = negligible, Counter()
         self.course = lambda z: self.given(z).course()
         self.inner = code_ends(10, latent)
-        _check_repeats("decoder", decoder, grid(self.inner, latent), self.tol)
         self.inner = self.inner if latent == 2 else resolved(self.course, self.inner)
         some = self.inner[:-1, None] + np.diff(self.inner)[:, None] * np.arange(8) / 8
         self.codes = grid(some.ravel(), latent)
         self.survey, far = self.given(self.codes), self.given(grid(FAR_CODES, latent))
+        every = slice(None, None, -(-len(self.codes) // 50))
+        some = self.survey.unpack(self.survey.params[..., every, :])
+        _check_repeats(some, self.given(self.codes[every]))
         # a logit of -inf is legal, and finite in the course
         finite = [np.isfinite(a).all() for a in (self.survey.params, self.survey.course())]
         if not any(finite):
@@ -225,7 +225,7 @@ class Codes:
     @np.errstate(over="ignore", invalid="ignore")  # what overflows is refused
     def posterior_means(self, x, auxiliary=None, means=True):
         """log p(x); means over p(z|x) of log p(x|z) and log r(z|x), if wanted; errors of all."""
-        rows = len(x) if self.survey.discrete and x.ndim == 2 else ROWS  # neighbours share panels
+        rows = 16 * ROWS if self.survey.discrete else ROWS  # neighbours in x share their panels
         blocks = [x[..., start : start + rows, :] for start in range(0, x.shape[-2], rows)]
         results = [self._of_block(x, auxiliary and auxiliary(x), means) for x in blocks]
         return [np.concatenate(parts, -1) for parts in zip(*results)]
@@ -237,7 +237,7 @@ class Codes:
             return log_px_given_z + log_prior(z), values if means else ()
 
         # beyond this reach even the highest log p(x|z) leaves the integrand e^-FAR below its peak
-        peaks = np.max(integrand(self.codes)[0], -1)
+        peaks = np.max(self.survey.table(x) + log_prior(self.codes)[:, None], -2)
         peak = max(np.min(peaks, initial=np.inf, where=peaks > -1e299), self.negligible)
         reach = np.sqrt(2 * max(FAR + self.highest - peak, 0)) if peak < np.inf else 10
         ends = self.ends(reach)
@@ -258,6 +258,8 @@ def joint_means(decoder, tol, latent, auxiliary=None):
         return log_px, (log_px, *means, errors.sum(0))
 
     if p.discrete:
+        most = 2**MOST_BITS
+        require("features", p.shape[-1], p.shape[-1] <= most, f"at most {most} for sums over all x")
         codes.negligible = -70
         log_px, values = given_x(p.values())
         if not np.all(np.abs(np.exp(log_px).sum(-1) - 1) <= tol):
@@ -273,7 +275,7 @@ def joint_means(decoder, tol, latent, auxiliary=None):
         ends = data_ends(mean, width, stds, sparse)
         ends = resolved(lambda x: r(x).course(), ends) if r else ends
         (*means, inner), error, missed = density_means(given_x, [ends], tol)
-        missed = np.maximum(missed - inner - error, 0)
+        missed = np.maximum(missed - inner, 0)
         if np.max(missed) == 0:  # else so few panels skipped a peak of p(x)
             break
     carried = 1 + sum(np.abs(mean) for mean in means) - np.log(np.maximum(missed, 1e-300))
@@ -313,8 +315,8 @@ def code_mean(q, value, tol, ends):
 
 def density_means(integrand, ends, tol):
     """Means under a density, the sum of their errors, how much of its mass, 1, was missed."""
-    log_mass, means, (_, *errors) = integrate(integrand, ends, tol)
-    return means, sum(errors), np.abs(np.expm1(log_mass))
+    log_mass, means, (mass_error, *errors) = integrate(integrand, ends, tol)
+    return means, sum(errors), np.maximum(np.abs(np.expm1(log_mass)) - mass_error, 0)
 
 
 # ------------------------------------------------------------------ where the panels have to end
@@ -361,15 +363,16 @@ def resolved(course, ends):
     course (points, 1) -> (..., points, values). What is narrower may hide, and so may what changes
     the course by less than a millionth.
     """
-    ends, panels = [ends], np.array([*pairwise(ends)])
+    width, ends, panels = course(ends[:1, None]).size, [ends], np.array([*pairwise(ends)])
     for closer in (256, 128, 64, 64, 64, 64, 64):  # halves keep the distance, then come closer
         close, from_33 = interpolation(closer)
         points = panels.mean(1)[:, None] + np.diff(panels) / 2 * close
         bad = []
-        for some in np.array_split(points, -(-len(points) // 8)):  # they may have many values
-            values = np.moveaxis(course(some.reshape(-1, 1)), -2, 0).reshape(*some.shape, -1)
-            off = np.abs(from_33 @ values[:, :: closer // 32] - values).max(1)
-            bad.append((off > 1e-6 * (1 + np.abs(values).max(1))).any(-1))
+        parts = min(len(points), -(-points.size * width // MOST_NUMBERS))
+        for some in np.array_split(points, parts):
+            values = np.moveaxis(course(some.reshape(-1, 1)), -2, -1).reshape(-1, *some.shape)
+            off = np.abs(values[..., :: closer // 32] @ from_33.T - values).max(-1)
+            bad.append((off > 1e-6 * (1 + np.abs(values).max(-1))).any(0))
         panels = panels[np.concatenate(bad)]
         if not len(panels):
             break
@@ -425,7 +428,8 @@ def integrate(integrand, ends, tol, negligible=-np.inf, spent=None):
     sides = [grid_of(side) for side in ([e[:-1] for e in ends], [e[1:] for e in ends])]
     todo = np.array(sides, float)  # lower and upper ends, (2, dims, panels)
     shortest = 1e-13 * max(e[-1] - e[0] for e in ends)
-    scale, sums, errors, room = -np.inf, np.zeros(1), np.zeros(1), 32
+    scale, sums, errors, means = -np.inf, np.zeros(1), np.zeros(1), np.zeros(0)
+    room, kept = 32, 16 * 4**dims
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows ends as an error too large
         while todo.size:
             (low, high), todo = todo[..., :room], todo[..., room:]
@@ -434,24 +438,28 @@ def integrate(integrand, ends, tol, negligible=-np.inf, spent=None):
             # all sums are kept relative to e^scale, the highest point so far
             old, scale = scale, np.maximum(scale, top.max(-1))
             sums, errors = sums * np.exp(old - scale), errors * np.exp(old - scale)
-            part, tails = panel_sums(log_w, values, scale, high - low, rule)
+            part, tails = panel_sums(log_w, values, means, scale, high - low, rule)
             # what rounding leaves of a sum, and of an exponent that is large itself
-            rounding = (4e-15 + 1e-15 * np.abs(top)) * np.abs(part)
-            total = sums[0] + part[0].sum(-1) + np.exp(np.minimum(negligible - scale, 700))
-            error, small = tails.sum(0), tol / 16 / 4**dims * total[..., None] + rounding
+            rounding = (4e-15 + 1e-15 * np.minimum(np.abs(top), 1e14)) * np.abs(part)
+            totals = sums + part.sum(-1)
+            mass = totals[0] + np.exp(np.minimum(negligible - scale, 700))
+            small = max(tol, 1e-13) / kept * mass + 1e-15 * np.abs(totals)
+            error, small = tails.sum(0), small[..., None] + rounding
             unresolved = (error > small).any(0) | may_hide(top, bottom, scale)
             split = unresolved.any(tuple(range(unresolved.ndim - 1)))
             split &= (high - low).max(0) > shortest
+            kept += np.sum(~split)
             sums = sums + part[..., ~split].sum(-1)
             errors = errors + np.maximum(error, rounding)[..., ~split].sum(-1)
+            # those of sums of w (value - mean), whatever the mean: what w misses, both sums miss
+            old, means = means, sums[1:] / np.maximum(sums[0], 1e-300)
+            errors[1:] += np.abs(means - old if old.size else means) * errors[0]
             todo = np.concatenate([todo, halves(low, high, tails, small, split)], -1)
             spent["points"] += log_w.size
             if spent["points"] > MOST_POINTS:
                 raise QuadratureError(f"tol={tol:.1e} is out of reach of {MOST_POINTS} points")
             room = max(1, MOST_NUMBERS // (len(points) * scale.size))
         mass = np.maximum(sums[0], 1e-300)
-        means = sums[1:] / mass
-        errors[1:] += np.abs(means) * errors[0]
         return scale + np.log(mass), means, np.where(sums[0] > 0, errors / mass, 1e300)
 
 
@@ -469,15 +477,20 @@ def at_points(integrand, low, high, points):
     return [a.reshape(*lead, *t.shape[:2]) for a in every]
 
 
-def panel_sums(log_w, values, scale, lengths, rule):
-    """Integrals of w and w * value over each panel, (1 + values, ..., panel), tails (dims, ...)."""
+def panel_sums(log_w, values, means, scale, lengths, rule):
+    """Integrals of w and w value over each panel, (1 + values, ..., panel); tails (dims, ...).
+
+    The tails are those of w and w (value - mean).
+    """
     w = np.exp(log_w - scale[..., None, None])
     sums, tails = np.stack([w, *(w * v for v in values)]), []
     sums = sums.reshape(*sums.shape[:-1], *[len(rule)] * len(lengths))
     for _ in lengths:  # the last axis first
         both = sums @ rule
-        sums, tails = both[..., 0], [tail @ rule[:, 0] for tail in tails]
-        tails.insert(0, np.abs(both[..., 1:]).sum(-1))
+        sums, tail, tails = both[..., 0], both[..., 1:], [tail @ rule[:, 0] for tail in tails]
+        if means.size:
+            tail[1:] -= means.reshape(*means.shape, *[1] * (tail.ndim - means.ndim)) * tail[0]
+        tails.insert(0, np.abs(tail).sum(-1))
     volume = (lengths / 2).prod(0)
     return sums * volume, np.stack(tails) * volume
 

@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose
 import mae
 from truths import (
     LOG_2PI, Linear, categorical, conditional_table, curved, fine_grid, information, linear,
-    log_likelihood, log_normal, random_network, rough, uniform_grid,
+    log_likelihood, log_normal, random_network, rough, spike, uniform_grid,
 )  # fmt: skip
 
 X = np.array([[-2.3], [0.0], [0.4], [1.7], [4.0]])
@@ -303,25 +303,72 @@ def test_a_loose_value_is_within_the_error_that_it_states(function):
     assert issubclass(mae.QuadratureError, ValueError)
 
 
-def two_codes(x):
-    return mae.Gaussian(np.concatenate([x, x], -1), 0.0)
+def codes(n):
+    return lambda x: mae.Gaussian(np.concatenate([x[..., :1]] * n, -1), 0.0)
+
+
+def of_codes(n):
+    """A decoder that takes codes of n dimensions, and no others."""
+    return lambda z: mae.Gaussian(z @ np.eye(n)[:, :1], 0.0)
 
 
 @pytest.mark.parametrize(
     "call",
     [
-        lambda: mae.exact_log_likelihood(lambda z: mae.Gaussian(z @ np.eye(2)[:, :1], 0.0), X),
-        lambda: mae.exact_mutual_information(lambda z: mae.Gaussian(z @ np.eye(2), 0.0)),
-        lambda: mae.exact_mutual_information(two_codes),
-        lambda: mae.exact_infomax_bound(curved, two_codes),
-        lambda: mae.exact_elbo(two_codes, curved, X),
-        lambda: mae.exact_encoder_information(two_codes, X),
+        lambda: mae.exact_log_likelihood(of_codes(3), X, latent=3),
+        lambda: mae.exact_mutual_information(of_codes(3), latent=3),
+        lambda: mae.exact_infomax_bound(of_codes(3), codes(3), latent=3),
+        lambda: mae.exact_elbo(codes(3), of_codes(3), X),
+        lambda: mae.exact_encoder_information(codes(3), X),
+        lambda: mae.exact_posterior(of_codes(3), X, np.zeros((5, 3))),
     ],
 )
-def test_more_dimensions_are_refused(call):
-    with pytest.raises(ValueError, match="one-dimensional|dimensions|features") as caught:
+def test_three_dimensions_are_refused_and_what_serves_is_named(call):
+    with pytest.raises(ValueError, match="latent is 3; .*mae.information_interval") as caught:
         call()
     assert not isinstance(caught.value, mae.QuadratureError)
+
+
+@pytest.mark.parametrize(
+    "call, named",
+    [
+        (lambda: mae.exact_mutual_information(codes(2)), "features"),
+        (lambda: mae.exact_infomax_bound(curved, codes(2)), "auxiliary's dimension is 2"),
+        (lambda: mae.exact_infomax_bound(of_codes(2), codes(1), latent=2), "dimension is 1"),
+    ],
+)
+def test_dimensions_that_do_not_fit_are_named(call, named):
+    with pytest.raises(ValueError, match=named) as caught:
+        call()
+    assert not isinstance(caught.value, mae.QuadratureError)
+
+
+def test_a_decoders_own_exception_comes_out():
+    """With a note, where Python has notes, of what it was given."""
+
+    class Own(Exception):
+        pass
+
+    def broken(z):
+        raise Own("of its own")
+
+    with pytest.raises(Own, match="^of its own") as caught:
+        mae.exact_log_likelihood(broken, X)
+    assert "latent" in str(getattr(caught.value, "__notes__", "latent"))
+    with pytest.raises(ValueError, match="matmul"):
+        mae.exact_log_likelihood(of_codes(2), X)
+    assert_allclose(
+        mae.exact_log_likelihood(of_codes(2), X, latent=2), log_normal(X[:, 0], 0, math.log(2))
+    )
+
+
+def test_a_decoder_that_answers_by_chance_or_company_is_found_out():
+    rng = np.random.default_rng(0)
+    drop_out = lambda z: mae.Gaussian(np.tanh(z) * (rng.random(z.shape) < 0.9), 0.0)
+    batch_norm = lambda z: mae.Gaussian((z - z.mean(-2)) / z.std(-2), 0.0)
+    for decoder in (drop_out, batch_norm):
+        with pytest.raises(ValueError, match="drop-out and batch normalisation must be off"):
+            mae.exact_log_likelihood(decoder, X)
 
 
 NO_DENSITIES = {
@@ -403,6 +450,7 @@ HOSTILE = {  # decoder, values of x, and codes near which the truth needs small 
     "narrow bump": (bump(0.473, 0.03, s=0.01), [0, 0.5, 1, 2], [0.473, 0.503]),
     "narrowest bump": (bump(0.473, 0.003, s=0.01), [0, 0.5, 1, 2], [0.473, 0.476]),
     "bump in the tail": (bump(12.05, 0.1, s=0.01), [0, 0.5, 1, 2], [12.05, 12.15]),
+    "narrow bump in the tail": (bump(11.3, 0.02), [0, 0.5, 1, 2], [11.3, 11.32]),
     "dip of the variance": (
         lambda z: mae.Gaussian(0 * z, 6 * (np.tanh(90 * (z - 0.53)) - np.tanh(90 * (z - 0.47)))),
         [0, 0.001, 0.5],
@@ -437,7 +485,6 @@ NARROW = "narrower than the distance of the surveyed codes"
 UNSEEN = {
     "step of 1e-6, symmetric": (tanh_step(0.473, 1e6), [[0.0]], [0.473]),
     "bump of 0.0001": (bump(0.4733, 0.0001), [[1.0]], [0.4733, 0.4734]),
-    "bump of 0.02 at 11.3": (bump(11.3, 0.02), [[2.0]], [11.3, 11.32]),
     "window of 0.0001": (window(0.4733, 0.0001), [[1.0, 0.0], [0.0, 1.0]], [0.4733, 0.4734]),
 }
 
@@ -566,6 +613,134 @@ def test_two_codes_have_their_information_or_none(distance, log_var):
     wanted = math.log(2) - np.exp(log_normal(t, 0, 0) + log_dt) @ overlap
     x = np.array([[0.0], [distance]])
     right_or_refused(lambda: mae.exact_encoder_information(linear(1.0, log_var), x), wanted)
+
+
+# --------------------------------------------------------- what has fooled a quadrature before
+
+
+@pytest.mark.parametrize("rate, x", [(4, 1.0), (6, 0.1), (5, 0.5), (-4, 1.0)])
+def test_tails_that_grow_are_part_of_the_elbo(rate, x):
+    """q = N(0, 1), decoder N(0, e^(-rate z)): E x^2 e^(rate z) = x^2 e^(rate^2 / 2)."""
+    decoder = lambda z: mae.Gaussian(0 * z, -rate * z)
+    one = lambda x: mae.Gaussian(0 * x, 0.0)
+    wanted = -0.5 * (LOG_2PI + x**2 * math.exp(rate**2 / 2))
+    value, error = mae.exact_elbo(one, decoder, [[x]], tol=1e-4, with_error=True)
+    assert abs(value - wanted) <= error + 1e-15 * abs(wanted)
+    assert right_or_refused(lambda: mae.exact_elbo(one, decoder, [[x]]), wanted) or rate > 5
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.3, 0.35, pytest.param(0.45, marks=pytest.mark.slow)])
+def test_tails_that_grow_are_part_of_the_bound(rate):
+    """r = N(0, e^(-rate x^2)) under N(.8 z, .36): E e^(rate x^2) = (1 - 2 rate)^(-1/2)."""
+    auxiliary = lambda x: mae.Gaussian(0 * x, -rate * x * x)
+    v = 1 / (1 - 2 * rate)
+    wanted = ENTROPY - 0.5 * (LOG_2PI - rate + (0.64 * v + 0.36) * math.sqrt(v))
+    decoder = linear(0.8, math.log(0.36))
+    solved = right_or_refused(lambda: mae.exact_infomax_bound(decoder, auxiliary), wanted)
+    assert solved or rate > 0.4
+
+
+R_OF_X = {
+    "flat": lambda x: mae.Gaussian(0.3 * np.tanh(x), -1.0),
+    "narrow on the spike": lambda x: mae.Gaussian(0 * x, -10 / (1 + (30 * (x - 0.7)) ** 2)),
+    "bump": lambda x: mae.Gaussian(np.exp(-((x - 2.345) ** 2) / 2e-3), 0.0),
+}
+
+
+@pytest.mark.parametrize("name", R_OF_X)
+@pytest.mark.parametrize("cut", [-6.0, 0.3, 4.0, 6.0, 7.0])
+@pytest.mark.parametrize("ratio", [1e-4, 1e-2])
+def test_a_spike_in_a_slab_is_right(cut, ratio, name):
+    """Whatever its mass: above 6 it is 1e-9, and carries 1e-9 log 1e9."""
+    near = [0.7, 2.345 - 0.05, 2.345, 2.345 + 0.05]
+    decoder, wanted = spike(cut, 0.7, ratio * 3, 3.0, R_OF_X[name], near)
+    compute = lambda: mae.exact_information_and_bound(decoder, R_OF_X[name])
+    solved = right_or_refused(compute, wanted)
+    assert solved or wanted[1] < -2000  # which would be a relative error of 4e-12
+
+
+def test_a_thousand_categories_have_their_information():
+    w, b = np.random.default_rng(0).standard_normal((2, 1000))
+    decoder = lambda z: mae.Categorical(2 * w * z + b)
+    z, log_dz = uniform_grid(-10, 10, 0.02)
+    wanted = information(decoder, np.eye(1000), np.zeros(1000), z, log_dz)
+    assert_allclose(mae.exact_mutual_information(decoder), wanted, atol=1e-10)
+    with pytest.raises(ValueError, match="features is 4097; it must be at most 4096"):
+        mae.exact_mutual_information(lambda z: mae.Categorical(z * np.ones(4097)))
+
+
+@pytest.mark.parametrize("name", ["gaussian", "categorical", "bernoulli"])
+def test_no_information_is_zero_and_never_less(name):
+    """A decoder that ignores its code; of 1 and 2 dimensions."""
+    for level in np.linspace(-3, 3, 5):
+        decoder = {
+            "gaussian": lambda z: mae.Gaussian(0 * z[..., :1] + level, level),
+            "categorical": lambda z: mae.Categorical(0 * z[..., :1] + [0, level, 1]),
+            "bernoulli": lambda z: mae.Bernoulli(0 * z[..., :1] + [level, 1]),
+        }[name]
+        for latent in (1, 2):
+            assert 0 <= mae.exact_mutual_information(decoder, latent=latent) <= 1e-10
+
+
+# ------------------------------------------------------------------------ codes of two dimensions
+
+TURN = np.array([[0.6, -0.8], [0.8, 0.6]])
+
+
+def test_two_codes_have_the_values_of_a_linear_model():
+    """log p(x), ELBO and I, where the posterior is Gaussian with diagonal covariance."""
+    model = Linear(2, 4, diagonal_posterior=True)
+    x = 2 * np.random.default_rng(3).standard_normal((5, 4))
+    wanted = model.log_likelihood(x)
+    assert_allclose(mae.exact_log_likelihood(model.decoder, x, latent=2), wanted, atol=1e-8)
+    assert_allclose(mae.exact_elbo(model.posterior, model.decoder, x), wanted, atol=1e-8)
+    one, posterior = Linear(2, 1, seed=2), lambda x: mae.Gaussian(0 * x @ [[1.0, 1.0]], 0.0)
+    i = mae.exact_information_and_bound(one.decoder, posterior, latent=2)
+    assert_allclose(i, [one.information, 0], atol=1e-8)
+    density = mae.exact_posterior(model.decoder, x, np.zeros((1, 2)))[:, 0]
+    precision = np.linalg.inv(model.posterior_covariance)
+    mean = (x - model.bias) @ model.posterior_weights.T
+    square = np.sum(mean @ precision * mean, -1)
+    assert_allclose(
+        density, np.sqrt(np.linalg.det(precision)) / (2 * math.pi) * np.exp(-square / 2)
+    )
+
+
+def test_an_encoder_of_two_codes_has_the_information_of_its_rows():
+    """Codes that differ along a direction are those of one dimension; far apart they are log n."""
+    x = np.array([[0.0], [1.0], [2.5]])
+    along = lambda x: mae.Gaussian(np.concatenate([x, 0 * x], -1), -1.0)
+    wanted = mae.exact_encoder_information(linear(1.0, -1.0), x)
+    assert_allclose(mae.exact_encoder_information(along, x), wanted, atol=1e-7)
+    far = lambda x: mae.Gaussian(x @ [[30.0, -20.0]], -1.0)
+    assert_allclose(mae.exact_encoder_information(far, x), math.log(3), atol=1e-7)
+
+
+def turned_bits(z):
+    return mae.Bernoulli(np.array([3.0, 2.0]) * np.tanh(2 * (z @ TURN)))
+
+
+def xor(z):
+    return mae.Categorical(np.log(np.where(z.prod(-1, keepdims=True) > 0, [0.9, 0.1], [0.1, 0.9])))
+
+
+TWO = {  # decoder; features of x that are drawn, if any
+    "turned bits": (turned_bits, 2),
+    "parity": (xor, 0),
+    "linear": (lambda z: mae.Gaussian(z @ [[1.0], [0.5]], 0.0), 1),
+}
+
+
+@pytest.mark.parametrize("name", TWO)
+def test_the_bracket_of_the_interval_holds_the_exact_value(name):
+    decoder, features = TWO[name]
+    rng, r = np.random.default_rng(5), lambda x: mae.Gaussian(0 * x[..., :1] @ [[1.0, 1.0]], 0.3)
+    z, eps_r = rng.standard_normal((4000, 2)), rng.standard_normal((32, 4000, 2))
+    eps = rng.standard_normal((4000, features)) if features else None
+    low, high = mae.information_interval(decoder, r, z, eps, eps_r, confidence=0.9999)
+    exact = mae.exact_mutual_information(decoder, latent=2)
+    assert low < exact < high < low + 0.3
+    assert mae.exact_infomax_bound(decoder, r, latent=2) <= exact
 
 
 # ---------------------------------------------------------------------- a sweep over networks
