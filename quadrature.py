@@ -424,12 +424,11 @@ def integrate(integrand, ends, tol, negligible=-np.inf, spent=None):
     errors are relative to e^negligible. spent: points so far, shared by integrals in integrals.
     """
     spent, dims = Counter() if spent is None else spent, len(ends)
-    points, rule = RULES[dims]
-    sides = [grid_of(side) for side in ([e[:-1] for e in ends], [e[1:] for e in ends])]
-    todo = np.array(sides, float)  # lower and upper ends, (2, dims, panels)
+    (points, rule), room, kept = RULES[dims], 32, 16 * 4**dims
+    sides = zip(*[(e[:-1], e[1:]) for e in ends])  # lower and upper ends
+    todo = np.array([grid_of(side) for side in sides], float)  # (2, dims, panels)
     shortest = 1e-13 * max(e[-1] - e[0] for e in ends)
     scale, sums, errors, means = -np.inf, np.zeros(1), np.zeros(1), np.zeros(0)
-    room, kept = 32, 16 * 4**dims
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows ends as an error too large
         while todo.size:
             (low, high), todo = todo[..., :room], todo[..., room:]
@@ -452,8 +451,8 @@ def integrate(integrand, ends, tol, negligible=-np.inf, spent=None):
             sums = sums + part[..., ~split].sum(-1)
             errors = errors + np.maximum(error, rounding)[..., ~split].sum(-1)
             # those of sums of w (value - mean), whatever the mean: what w misses, both sums miss
-            old, means = means, sums[1:] / np.maximum(sums[0], 1e-300)
-            errors[1:] += np.abs(means - old if old.size else means) * errors[0]
+            old, means = means if means.size else 0, sums[1:] / np.maximum(sums[0], 1e-300)
+            errors[1:] += np.abs(means - old) * errors[0]
             todo = np.concatenate([todo, halves(low, high, tails, small, split)], -1)
             spent["points"] += log_w.size
             if spent["points"] > MOST_POINTS:
