@@ -67,7 +67,13 @@ def rows_of(fit, *names):
 # ------------------------------------------------------------------------------------- runs
 
 
-@pytest.mark.parametrize("name", experiments.EXPERIMENTS)
+RUNS = [  # `all` below runs these with fewer draws, and in one process
+    pytest.param(name, marks=[pytest.mark.slow] * (name in ("faces", "information")))
+    for name in experiments.EXPERIMENTS
+]
+
+
+@pytest.mark.parametrize("name", RUNS)
 def test_a_run_prints_a_table_and_writes_its_files(name, tmp_path):
     small = ("--seeds", 1, "--steps", SMALL.get(name, 120), "--batch", 16, "--hidden", 8)
     targets = ["none", "0.5"][name in INTERVALS :]
@@ -154,6 +160,7 @@ def test_scaling_prints_its_curves(tmp_path, monkeypatch, capsys):
     assert list(experiments.CURVES) == ["models", "steps", "batch", "r_samples"]
     curves = {"models": [4, 8], "steps": [2, 4], "batch": [4, 8], "r_samples": [0, 2]}
     monkeypatch.setattr(experiments, "CURVES", curves)
+    monkeypatch.setitem(experiments.COMMON, "steps", 20)
     experiments.main(["scaling", "--out", str(tmp_path)])
     *printed, _, _, _, png, pdf = capsys.readouterr().out.splitlines()
     assert (tmp_path / "scaling" / "table.txt").read_text().splitlines() == printed
@@ -211,7 +218,8 @@ def test_one_definition_changes_the_data_of_split_normal(tmp_path, monkeypatch):
 
 
 def test_running_the_experiments_executes_each_source_once(tmp_path):
-    small = ["split-normal", "--seeds", "1", "--steps", "2", "--out", str(tmp_path)]
+    small = ["split-normal", "--information", "1", "--seeds", "1", "--steps", "2"]
+    small += ["--out", str(tmp_path)]
     code = f"import runpy, sys; sys.argv[1:] = {small}; "
     code += "runpy.run_path('experiments.py', run_name='__main__'); "
     code += "sys.exit('experiments' in sys.modules or 'figures' not in sys.modules)"
@@ -399,18 +407,20 @@ def test_all_runs_everything_and_ends_with_the_claims(tmp_path, monkeypatch, cap
         monkeypatch.setitem(experiments.EXPERIMENTS, name, short)
     asked = ("questions", claims.at_most("a claim of the questions", 1, 2))
     monkeypatch.setattr(experiments, "ask", lambda options: ([asked], True))
-    assert experiments.main(["all", "--no-plot", "--out", str(tmp_path)]) == 1
+    assert experiments.main(["all", "--out", str(tmp_path)]) == 1
     assert {path.name for path in tmp_path.iterdir()} == {*experiments.EXPERIMENTS, "all"}
-    files = [tmp_path / "all" / name for name in RESULTS if name != "models.npz"]
+    names = ("metrics.csv", "made.json", "table.txt", "figure.png", "figure.pdf")
+    files = [tmp_path / "all" / name for name in names]
     assert {*(tmp_path / "all").iterdir()} == {*files}
-    out, printed = capsys.readouterr().out, files[-1].read_text()
-    *_, text, count = printed.split("\n\n")
+    assert all((tmp_path / name / "figure.png").exists() for name in experiments.EXPERIMENTS)
+    out, printed = capsys.readouterr().out, files[2].read_text("utf-8")
+    *_, text, count = printed.strip("\n").split("\n\n")
     assert out.endswith(printed + "\n".join(map(str, files)) + "\n")
-    lines = [line for line in out.splitlines() if str(tmp_path) not in line]
-    assert max(len(line.replace("DOES NOT HOLD", "holds")) for line in lines) <= WIDTH
+    told = [line for line in out.splitlines() if str(tmp_path) not in line]
+    assert max(len(line.replace("DOES NOT HOLD", "holds")) for line in told) <= WIDTH
     head, *lines = text.splitlines()
     held = sum(line.endswith(" holds") for line in lines)
-    assert count == f"{held} of {len(lines)} claims hold.\n"
+    assert count == f"{held} of {len(lines)} claims hold."
     assert head.split() == ["experiment", "claim", "wanted", "found"]
     assert {line.split()[0] for line in lines} == {*experiments.EXPERIMENTS, "questions"}
     assert all(line.endswith(("holds", "DOES NOT HOLD")) for line in lines)
