@@ -152,7 +152,8 @@ def questions(rows):
     yield at_least("7 score function: I short of M by more", 0.2, off(7, "score") - off(7, "sum"))
     yield at_least("8 I over seeds: spread by beta, relative", 3, beta / max(own, 1e-9))
     yield at_least("9 strings right: MAE less any other", 0.03, held.max() - others.max())
-    yield at_most("10 step of both sides, relative to a VAE's", 8, of("relative", 10, "same, 4")[0])
+    dear = of("relative", 10, "same, 4") > 8
+    yield at_most("10 both sides: over 8 times a VAE's step", 0, dear.sum())
     yield at_most("11 |KL - C| holds 2 nats: least I", 1.8, rate)
 
 

@@ -397,7 +397,8 @@ def ask(options):
         tables = {0: claims.summary(claimed)} | questions.tables(rows)
         lines = [f"{name or 'claims'}\n{text}\n" for name, text in tables.items()]
         page = Path(__file__).parent / "docs" / "questions.md"
-        text = questions.page(page.read_text("utf-8"), tables)
+        lasting = {name: text for name, text in tables.items() if name != 10}  # times do not
+        text = questions.page(page.read_text("utf-8"), lasting)
         files = {page.name: lambda path: Path(path).write_text(text, "utf-8")}
         drawings = lambda figures: questions.figures(rows, curves)
         made = as_made("questions", chosen)
@@ -416,7 +417,7 @@ def run_all(options):
     answers, written = ask(options)
     claimed, complete = claimed + answers, complete and written
     held = sum(bool(claim[-1]) for _, claim in claimed)
-    lines = ["", claims.summary(claimed), "", f"{held} of {len(claimed)} claims hold."]
+    lines = [claims.summary(claimed), "", f"{held} of {len(claimed)} claims hold."]
     with locked(options.out / "all") as folder:
         drawings = lambda figures: {"figure.png": figures.summary(every)}
         complete &= publish(folder, every, lines, as_made("all", {}), drawings, options)
@@ -433,7 +434,7 @@ def document(options):
     """Run everything, and put what it printed and drew into README and docs -> as `run_all`."""
     root, held = Path(__file__).parent, run_all(options)
     rows = ["split-normal", "--information", "none", "0.8", "1.6", "2.4", "3", "--seeds", "1"]
-    main([*rows, "--out", str(options.out / "rows")])
+    main([*rows, "--out", str(options.out / "rows"), "--jobs", str(options.jobs)])
 
     def printed(found):
         """A command line, and what it printed, of which `grep` leaves the lines with its text."""
@@ -441,19 +442,16 @@ def document(options):
         return found[1] + "".join(line for line in lines if (found[3] or "") in line)
 
     for page in [root / "README.md", *(root / "docs").glob("*.md")]:
-        text = (
-            options.out / "questions" / page.name if page.stem == "questions" else page
-        ).read_text("utf-8")
+        answered = options.out / "questions" / page.name
+        text = (answered if answered.exists() else page).read_text("utf-8")
         block = r'(?ms)^(\$ python experiments\.py (\S+)(?: \| grep "(.*?)")?\n).*?(?=^```)'
         text = re.sub(block, printed, text)
         models.write(page.parent, {page.name: lambda path: Path(path).write_text(text, "utf-8")})
     for picture in (root / "docs").glob("*.png"):
-        place = (
-            f"questions/{picture.stem}" if "questions" in picture.stem else f"{picture.stem}/figure"
-        )
-        drawn = options.out / f"{PICTURES.get(picture.stem, place)}.png"
-        if drawn.exists():
-            shutil.copyfile(drawn, picture)
+        places = PICTURES.get(picture.stem, picture.stem + "/figure"), "questions/" + picture.stem
+        for drawn in (options.out / f"{place}.png" for place in places):
+            if drawn.exists():
+                shutil.copyfile(drawn, picture)
     for script in ("drawing.py", "animation.py"):
         runpy.run_path(str(root / "docs" / script), run_name="__main__")
     return held

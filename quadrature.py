@@ -98,9 +98,10 @@ def exact_elbo(encoder, decoder, x, tol=None, with_error=False):
     The mean of `elbo` over eps; log p(x) - ELBO = KL[q(z|x) || p(z|x)]. Poster: ELBO.
     """
     x = _finite(x)
-    q = encoder(x)
-    codes = Codes(decoder, tol, q.shape[-1])
+    once = encoder(x)
+    codes = Codes(decoder, tol, once.shape[-1])
     q = _code("encoder", encoder, x, codes.tol, codes.latent)
+    _check_repeats("encoder", once, q)
     log_px_given_z = lambda z, log_q: codes.log_px_given_z(x, z)
     reconstruction, error = code_mean(q, log_px_given_z, codes.tol, codes.ends)
     return _checked("exact_elbo", reconstruction - q.kl(), error, codes.tol, with_error)
@@ -112,9 +113,11 @@ def exact_encoder_information(encoder, x, tol=None, with_error=False):
     At most log(rows). The information of the encoder's joint, not of the model's (`I_p`).
     """
     x = _finite(x)
-    latent = encoder(x).shape[-1]
+    once = encoder(x)
+    latent = once.shape[-1]
     tol = _checked_tol(tol, latent)
     q = _code("encoder", encoder, x, tol, latent)
+    _check_repeats("encoder", once, q)
     log_sum = lambda log_q: np.logaddexp.reduce(log_q, -2, keepdims=True)  # of (..., x, z), over x
     log_ratio = lambda z, log_q: log_q - (log_sum(log_q) - math.log(q.shape[-2]))
     ends = lambda reach: [code_ends(reach, latent)] * latent
@@ -158,11 +161,11 @@ def _in_double(name, p, points, tol):
     return p.unpack(np.broadcast_to(p.params, (*models, n, width)).astype(float))
 
 
-def _check_repeats(first, again):
+def _check_repeats(name, first, again):
     """ValueError if the answers depend on the company, or on chance, as with drop-out left on."""
     if not np.allclose(first.params, again.params, 1e-4, 1e-4, equal_nan=True):
         rule = "drop-out and batch normalisation must be off"
-        raise ValueError(f"the decoder answers differently when it is asked twice: {rule}")
+        raise ValueError(f"the {name} answers differently when it is asked twice: {rule}")
 
 
 def _checked(name, value, error, tol, with_error):
@@ -194,7 +197,7 @@ class Codes:
         self.survey, far = self.given(self.codes), self.given(grid(FAR_CODES, latent))
         every = slice(None, None, -(-len(self.codes) // 50))
         some = self.survey.unpack(self.survey.params[..., every, :])
-        _check_repeats(some, self.given(self.codes[every]))
+        _check_repeats("decoder", some, self.given(self.codes[every]))
         # a logit of -inf is legal, and finite in the course
         finite = [np.isfinite(a).all() for a in (self.survey.params, self.survey.course())]
         if not any(finite):
@@ -257,6 +260,9 @@ def joint_means(decoder, tol, latent, auxiliary=None):
         log_px, means, errors = codes.posterior_means(x, r)
         return log_px, (log_px, *means, errors.sum(0))
 
+    if r:
+        x = p.values()[:9] if p.discrete else p.mean[..., :9, :]
+        _check_repeats("auxiliary", r(x), r(x))
     if p.discrete:
         most = 2**MOST_BITS
         require("features", p.shape[-1], p.shape[-1] <= most, f"at most {most} for sums over all x")
@@ -269,8 +275,7 @@ def joint_means(decoder, tol, latent, auxiliary=None):
     if p.shape[-1] != 1:
         raise ValueError(f"the decoder's x has {p.shape[-1]} features; averages over x need one")
     mean, width = p.mean.ravel(), np.exp(0.5 * p.log_var).ravel()
-    stds = data_reach(r, mean, width) if r else 10
-    codes.negligible = -20 - stds**2 / 2
+    stds, codes.negligible, left = data_reach(codes, r, mean, width) if r else (REACHES[0], -70, 0)
     for sparse in (4, 1):
         ends = data_ends(mean, width, stds, sparse)
         ends = resolved(lambda x: r(x).course(), ends) if r else ends
@@ -279,17 +284,24 @@ def joint_means(decoder, tol, latent, auxiliary=None):
         if np.max(missed) == 0:  # else so few panels skipped a peak of p(x)
             break
     carried = 1 + sum(np.abs(mean) for mean in means) - np.log(np.maximum(missed, 1e-300))
-    return means, inner + error + missed * carried, tol
+    return means, inner + error + missed * carried + left, tol
 
 
-def data_reach(r, mean, width):
-    """How many standard deviations of p(x|z) out there is nothing left of p(x) log r(z|x)."""
+def data_reach(codes, r, mean, width):
+    """How many standard deviations of p(x|z) out there is next to nothing of p(x) log r(z|x).
+
+    -> and the log p(x) below which it is nothing, and what is left further out.
+    """
     for stds in REACHES:
-        ends = np.array([[(mean - stds * width).min()], [(mean + stds * width).max()]])
-        most = (100 + r(ends).mean ** 2) * np.exp(-r(ends).log_var)  # of e^2, in any |z| < 10
-        if np.log(np.max(most)) - stds**2 / 2 < -FAR:
-            return stds
-    raise QuadratureError("the auxiliary's log r(z|x) grows faster than p(x) falls")
+        x = np.array([[(mean - stds * width).min()], [(mean + stds * width).max()]])
+        log_px, q = codes.posterior_means(x, means=False)[0], r(x)
+        most = np.log((100 + q.mean**2) * np.exp(-q.log_var)).max(-1)  # of e^2, in any |z| < 10
+        left = np.exp(np.max(log_px + most)) * stds * np.max(width)
+        if left < codes.tol / 1000:
+            return stds, -60 - np.max(most), left
+    raise QuadratureError(
+        "the auxiliary's log r(z|x) grows too fast for a p(x) that falls so slowly"
+    )
 
 
 def code_mean(q, value, tol, ends):
@@ -451,7 +463,7 @@ def integrate(integrand, ends, tol, negligible=-np.inf, spent=None):
             sums = sums + part[..., ~split].sum(-1)
             errors = errors + np.maximum(error, rounding)[..., ~split].sum(-1)
             # those of sums of w (value - mean), whatever the mean: what w misses, both sums miss
-            old, means = means if means.size else 0, sums[1:] / np.maximum(sums[0], 1e-300)
+            old, means = means if means.size else 0, totals[1:] / np.maximum(totals[0], 1e-300)
             errors[1:] += np.abs(means - old) * errors[0]
             todo = np.concatenate([todo, halves(low, high, tails, small, split)], -1)
             spent["points"] += log_w.size
@@ -459,7 +471,8 @@ def integrate(integrand, ends, tol, negligible=-np.inf, spent=None):
                 raise QuadratureError(f"tol={tol:.1e} is out of reach of {MOST_POINTS} points")
             room = max(1, MOST_NUMBERS // (len(points) * scale.size))
         mass = np.maximum(sums[0], 1e-300)
-        return scale + np.log(mass), means, np.where(sums[0] > 0, errors / mass, 1e300)
+        errors[1:] += np.abs(means - sums[1:] / mass) * errors[0]
+        return scale + np.log(mass), sums[1:] / mass, np.where(sums[0] > 0, errors / mass, 1e300)
 
 
 def grid_of(axes):

@@ -629,7 +629,7 @@ def test_tails_that_grow_are_part_of_the_elbo(rate, x):
     assert right_or_refused(lambda: mae.exact_elbo(one, decoder, [[x]]), wanted) or rate > 5
 
 
-@pytest.mark.parametrize("rate", [0.1, 0.3, 0.35, pytest.param(0.45, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rate", [0.1, 0.3, 0.4, 0.45, 0.47])
 def test_tails_that_grow_are_part_of_the_bound(rate):
     """r = N(0, e^(-rate x^2)) under N(.8 z, .36): E e^(rate x^2) = (1 - 2 rate)^(-1/2)."""
     auxiliary = lambda x: mae.Gaussian(0 * x, -rate * x * x)
@@ -637,7 +637,7 @@ def test_tails_that_grow_are_part_of_the_bound(rate):
     wanted = ENTROPY - 0.5 * (LOG_2PI - rate + (0.64 * v + 0.36) * math.sqrt(v))
     decoder = linear(0.8, math.log(0.36))
     solved = right_or_refused(lambda: mae.exact_infomax_bound(decoder, auxiliary), wanted)
-    assert solved or rate > 0.4
+    assert solved or rate > 0.45
 
 
 R_OF_X = {
