@@ -434,7 +434,7 @@ def document(options):
     """Run everything, and put what it printed and drew into README and docs -> as `run_all`."""
     root, held = Path(__file__).parent, run_all(options)
     rows = ["split-normal", "--information", "none", "0.8", "1.6", "2.4", "3", "--seeds", "1"]
-    main([*rows, "--out", str(options.out / "rows"), "--jobs", str(options.jobs)])
+    main([*rows, "--jobs", str(options.jobs), "--out", str(options.out / "rows")])
 
     def printed(found):
         """A command line, and what it printed, of which `grep` leaves the lines with its text."""
