@@ -341,7 +341,7 @@ def _in_shards(models, train, jobs, progress):
 
 @np.errstate(all="ignore")  # a model that diverges is frozen
 def _train(models, params, given, weigh, report, learning_rate, steps):
-    """One loop for all models: every step moves all networks, each up its own objective.
+    """Every step moves all networks: decoder up ELBO + w I, encoder the ELBO, auxiliary the bound.
 
     -> weights (K, size), diverged (K,), history (K, of HISTORY, steps).
     """
@@ -390,7 +390,7 @@ def _train(models, params, given, weigh, report, learning_rate, steps):
 def _information(models, params, z, eps_x, eps_r):
     """Estimates of I from below and above, (models,) each, and their gradient for a given weight.
 
-    With a weight > 0 theta ascends the lower one, with a weight < 0 it descends the upper one; with
+    With a weight > 0 the decoder ascends the lower one, with < 0 it descends the upper one; with
     no proposals, or drawn bits, both are the infomax bound. omega ascends the infomax bound alone,
     whatever the weight. Were it weighted, a negative weight (I above M) would pay omega for being
     wrong: a bad r lowers the bound, too, and leaves the information where it is.

@@ -227,8 +227,8 @@ class Fit:
                 yield f"{name}: I is between {lower[k]:.3f} and {upper[k]:.3f} by its estimate{why}"
 
     def __repr__(self):
-        """A line per model: target, seed, method, I at the end of training from both sides."""
-        lines = ["  target  seed       method  I by estimate"]
+        """A line per model: target, seed, method, training's estimates of I (no sure interval)."""
+        lines = ["  target  seed       method  I, training's lower and upper estimate"]
         columns = map(np.atleast_1d, (self.targets, self.seeds, self.methods, *self.at_the_end()))
         for target, seed, method, lower, upper in zip(*columns):
             wanted = "none" if math.isnan(target) else f"{target:.4g}"

@@ -46,7 +46,7 @@ def exact_posterior(decoder, x, z, tol=None, with_error=False):
 
     -> (..., batch, points), a density in z, which integrates to 1; its error grows with it.
     """
-    x, z = _finite(x), _finite(z)
+    x, z = _finite(x), _finite(z, "z")
     log_px, error = exact_log_likelihood(decoder, x, tol, True, z.shape[-1])
     log_pxz = Codes(decoder, tol, z.shape[-1]).log_px_given_z(x, z) + log_prior(z)
     density = np.exp(log_pxz - log_px[..., None])
@@ -126,10 +126,10 @@ def exact_encoder_information(encoder, x, tol=None, with_error=False):
     return _checked("exact_encoder_information", information, error.mean(-1), tol, with_error)
 
 
-def _finite(x):
-    x = reals("x", x).astype(float)
+def _finite(x, name="x"):
+    x = reals(name, x).astype(float)
     if not x.size or not np.isfinite(x).all():
-        raise ValueError(f"x has shape {x.shape}; it must not be empty, and finite everywhere")
+        raise ValueError(f"{name} has shape {x.shape}; it must not be empty, and finite everywhere")
     return x
 
 
@@ -273,7 +273,10 @@ def joint_means(decoder, tol, latent, auxiliary=None):
         *means, error = (np.sum(np.exp(log_px) * value, -1) for value in values)
         return means, error, tol
     if p.shape[-1] != 1:
-        raise ValueError(f"the decoder's x has {p.shape[-1]} features; averages over x need one")
+        raise ValueError(
+            f"the decoder's x has {p.shape[-1]} features; averages over x need one: "
+            "mae.information_interval takes any number"
+        )
     mean, width = p.mean.ravel(), np.exp(0.5 * p.log_var).ravel()
     stds, codes.negligible, left = data_reach(codes, r, mean, width) if r else (REACHES[0], -70, 0)
     for sparse in (4, 1):
