@@ -98,10 +98,9 @@ def exact_elbo(encoder, decoder, x, tol=None, with_error=False):
     The mean of `elbo` over eps; log p(x) - ELBO = KL[q(z|x) || p(z|x)]. Poster: ELBO.
     """
     x = _finite(x)
-    once = encoder(x)
-    codes = Codes(decoder, tol, once.shape[-1])
+    codes = Codes(decoder, tol, encoder(x).shape[-1])
     q = _code("encoder", encoder, x, codes.tol, codes.latent)
-    _check_repeats("encoder", once, q)
+    _check_company("encoder", encoder, x, q)
     log_px_given_z = lambda z, log_q: codes.log_px_given_z(x, z)
     reconstruction, error = code_mean(q, log_px_given_z, codes.tol, codes.ends)
     return _checked("exact_elbo", reconstruction - q.kl(), error, codes.tol, with_error)
@@ -113,11 +112,10 @@ def exact_encoder_information(encoder, x, tol=None, with_error=False):
     At most log(rows). The information of the encoder's joint, not of the model's (`I_p`).
     """
     x = _finite(x)
-    once = encoder(x)
-    latent = once.shape[-1]
+    latent = encoder(x).shape[-1]
     tol = _checked_tol(tol, latent)
     q = _code("encoder", encoder, x, tol, latent)
-    _check_repeats("encoder", once, q)
+    _check_company("encoder", encoder, x, q)
     log_sum = lambda log_q: np.logaddexp.reduce(log_q, -2, keepdims=True)  # of (..., x, z), over x
     log_ratio = lambda z, log_q: log_q - (log_sum(log_q) - math.log(q.shape[-2]))
     ends = lambda reach: [code_ends(reach, latent)] * latent
@@ -152,6 +150,9 @@ def _code(name, function, x, tol, latent):
 
 def _in_double(name, p, points, tol):
     """p in float64, with one distribution for each point (a callable may return one for all)."""
+    if not hasattr(p, "params"):
+        kinds = "mae.Gaussian, Categorical and Bernoulli"
+        raise ValueError(f"the {name} returned {type(p).__name__}; exact values are for {kinds}")
     *models, batch, width = p.params.shape
     n = points.shape[-2]
     if p.params.dtype == np.float32 and tol < 1e-5:
@@ -166,6 +167,13 @@ def _check_repeats(name, first, again):
     if not np.allclose(first.params, again.params, 1e-4, 1e-4, equal_nan=True):
         rule = "drop-out and batch normalisation must be off"
         raise ValueError(f"the {name} answers differently when it is asked twice: {rule}")
+
+
+def _check_company(name, function, x, q):
+    """`_check_repeats` with one row of x more."""
+    again = function(np.concatenate([x, x[..., :1, :]], -2))
+    same = q.unpack(again.params[..., : x.shape[-2], :])
+    _check_repeats(name, q, same)
 
 
 def _checked(name, value, error, tol, with_error):
@@ -190,8 +198,9 @@ class Codes:
         self.tol, self.decoder, self.latent = _checked_tol(tol, latent), decoder, latent
         self.negligible, self.spent = negligible, Counter()
         self.course = lambda z: self.given(z).course()
-        self.inner = code_ends(10, latent)
-        self.inner = self.inner if latent == 2 else resolved(self.course, self.inner)
+        self.inner = (resolved if latent == 1 else resolved_plane)(
+            self.course, code_ends(10, latent)
+        )
         some = self.inner[:-1, None] + np.diff(self.inner)[:, None] * np.arange(8) / 8
         self.codes = grid(some.ravel(), latent)
         self.survey, far = self.given(self.codes), self.given(grid(FAR_CODES, latent))
@@ -218,7 +227,9 @@ class Codes:
     def ends(self, reach):
         """Panel ends along each axis of |z| < reach."""
         every = code_ends(reach, self.latent)
-        if self.latent == 1:
+        if self.latent == 2:
+            every = np.union1d(self.inner, every[np.abs(every) > 10])
+        else:
             for beyond in (every[every <= self.inner[0]], every[every >= self.inner[-1]]):
                 if len(beyond) > 1:
                     self.inner = np.union1d(self.inner, resolved(self.course, beyond))
@@ -262,7 +273,7 @@ def joint_means(decoder, tol, latent, auxiliary=None):
 
     if r:
         x = p.values()[:9] if p.discrete else p.mean[..., :9, :]
-        _check_repeats("auxiliary", r(x), r(x))
+        _check_company("auxiliary", r, x, r(x))
     if p.discrete:
         most = 2**MOST_BITS
         require("features", p.shape[-1], p.shape[-1] <= most, f"at most {most} for sums over all x")
@@ -372,11 +383,33 @@ def data_ends(mean, width, stds, sparse):
     return np.array(ends)
 
 
-def resolved(course, ends):
+def resolved_plane(course, ends):
+    """Panel ends for two codes: everywhere as close as on some line along an axis they must be."""
+    across = np.arange(-7, 7.1, 0.25)
+
+    def along(axis):
+        def line(t):  # (points, 1) -> (..., points, lines and values)
+            z = np.stack([np.repeat(t, len(across)), np.tile(across, len(t))][:: 1 - 2 * axis], -1)
+            values = course(z)
+            return values.reshape(*values.shape[:-2], len(t), -1)
+
+        return resolved(line, ends, 1e-2)
+
+    lengths, needed = np.diff(ends), [np.diff(along(axis)) for axis in (0, 1)]
+    # both halves of a panel are as long: its detail was resolved. At a jump, which no point can
+    # miss, one half never is, and ends below 0.02
+    halved = np.concatenate([some[1:][np.isclose(some[1:], some[:-1])] for some in needed])
+    shortest = np.min(halved, initial=lengths.min(), where=halved > 0.02)
+    parts = np.where(shortest < lengths.min(), np.ceil(lengths / shortest), 1).astype(int)
+    inside = [np.linspace(*panel, n, endpoint=False) for panel, n in zip(pairwise(ends), parts)]
+    return np.append(np.concatenate(inside), ends[-1])
+
+
+def resolved(course, ends, least=1e-6):
     """Panel ends between which 33 points tell what a function is at 257, by halving the others.
 
     course (points, 1) -> (..., points, values). What is narrower may hide, and so may what changes
-    the course by less than a millionth.
+    the course by less than that share of it.
     """
     width, ends, panels = course(ends[:1, None]).size, [ends], np.array([*pairwise(ends)])
     for closer in (256, 128, 64, 64, 64, 64, 64):  # halves keep the distance, then come closer
@@ -387,7 +420,7 @@ def resolved(course, ends):
         for some in np.array_split(points, parts):
             values = np.moveaxis(course(some.reshape(-1, 1)), -2, -1).reshape(-1, *some.shape)
             off = np.abs(values[..., :: closer // 32] @ from_33.T - values).max(-1)
-            bad.append((off > 1e-6 * (1 + np.abs(values).max(-1))).any(0))
+            bad.append((off > least * (1 + np.abs(values).max(-1))).any(0))
         panels = panels[np.concatenate(bad)]
         if not len(panels):
             break

@@ -629,6 +629,19 @@ def test_tails_that_grow_are_part_of_the_elbo(rate, x):
     assert right_or_refused(lambda: mae.exact_elbo(one, decoder, [[x]]), wanted) or rate > 5
 
 
+@pytest.mark.parametrize("width", [0.1, 0.03, 0.01])
+@pytest.mark.parametrize("angle", [0.0, 0.5])
+def test_a_narrow_ridge_in_the_plane_of_two_codes_is_seen(angle, width):
+    """p(x|z) of u'z alone, |u| = 1: the values are those of a code of one dimension, summed here."""
+    u = np.array([[math.cos(angle)], [math.sin(angle)]])
+    mean = lambda v: 5 * np.exp(-0.5 * ((v - 0.37) / width) ** 2)
+    v = np.linspace(-9, 9, 400_001)
+    log_p = -0.5 * v**2 - 0.5 * (2 - mean(v)) ** 2 * math.exp(3) + 1.5 - LOG_2PI
+    wanted = math.log(np.exp(log_p).sum() * (v[1] - v[0]))
+    decoder = lambda z: mae.Gaussian(mean(z @ u), -3.0)
+    assert_allclose(mae.exact_log_likelihood(decoder, [[2.0]], latent=2), wanted, atol=1e-6)
+
+
 @pytest.mark.parametrize("rate", [0.1, 0.3, 0.4, 0.45, 0.47])
 def test_tails_that_grow_are_part_of_the_bound(rate):
     """r = N(0, e^(-rate x^2)) under N(.8 z, .36): E e^(rate x^2) = (1 - 2 rate)^(-1/2)."""
