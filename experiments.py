@@ -7,28 +7,18 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
 
 import argparse
 import contextlib
-import csv
-import json
 import math
 import os
-import platform
 import re
 import runpy
 import shutil
 import sys
-import tempfile
 import textwrap
 import time
 import warnings
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Callable, NamedTuple
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
 
 # The matrices are small: a second BLAS thread costs more than it brings. A user's own setting wins.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -44,12 +34,7 @@ import processes
 from problems import (
     DIGITS, FACES, NORMAL, SEQUENCES, STD, UNIFORM, Problem, autoregressive, holding, row_of,
 )  # fmt: skip
-
-FIGURES = ("figure", "history", "strings", "posteriors", "questions-trace", "questions-posteriors",
-           "questions-targets")  # what a run may draw  # fmt: skip
-VERSIONS = {name: version(name) for name in ("numpy", "autograd")}  # what else numbers depend on
-VERSIONS |= {"mae": mae.__version__, "python": platform.python_version()}
-VERSIONS |= {"machine": platform.machine()}
+from results import as_made, locked, progress_line, publish, say
 
 
 class Group(NamedTuple):
@@ -195,58 +180,7 @@ def experiment_of(path):
     return Experiment(read, {"own": group}, lambda rows: (), heads=heads, settings=settings)
 
 
-# ----------------------------------------------------------------------------------------- output
-
-
-def write_metrics(rows, path):
-    """One line per row; columns that some rows lack are empty there."""
-    text = {float: lambda v: "" if math.isnan(v) else v, bool: lambda v: str(v).lower()}
-    with open(path, "w", newline="") as file:
-        columns = dict.fromkeys(name for row in rows for name in row)
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({k: text.get(type(v), lambda v: v)(v) for k, v in row.items()})
-
-
-def progress_line(text):
-    """A callback that keeps one line on the terminal: share done, seconds left, worst gap."""
-    if not (sys.stderr and sys.stderr.isatty()):
-        return None
-    width = (os.get_terminal_size(sys.stderr.fileno()).columns or 80) - 1
-    start = time.perf_counter()
-
-    def show(share, gap):
-        left = (time.perf_counter() - start) * (1 / max(share, 1e-3) - 1)
-        line = f"{text} {share:.0%}, {left:.0f} s left"
-        line += f", worst |I - M| {gap:.3f}" if gap else ""
-        line = line[:width] if share < 1 else ""
-        with contextlib.suppress(OSError):  # the terminal may be gone
-            print(f"\r{line:{width}}" + "\r" * (share == 1), end="", file=sys.stderr, flush=True)
-
-    return show
-
-
-say = partial(print, sep="\n", flush=True)  # at once, into a file or pipe, too
-
 # ----------------------------------------------------------------------------------------- running
-
-
-@contextlib.contextmanager
-def locked(folder):
-    """Make the folder, and keep other runs out of it; OSError if nothing can be written to it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    tempfile.TemporaryFile(dir=folder).close()  # fails now, not after training, if it has to
-    handle = os.open(folder, os.O_RDONLY) if fcntl else None
-    try:
-        if fcntl:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield folder
-    except BlockingIOError:
-        raise BlockingIOError(f"another run is writing to {folder}") from None
-    finally:
-        if fcntl:
-            os.close(handle)
 
 
 def run(name, experiment, options):
@@ -254,10 +188,8 @@ def run(name, experiment, options):
     chosen = {key: getattr(options, key) for key in (*USUAL, "information", "method")}
     chosen = {key: value for key, value in chosen.items() if value is not None}
     known = {key: group.problem for key, group in experiment.groups.items()}
-    settings = {
-        key: USUAL | experiment.settings | group.settings | chosen
-        for key, group in experiment.groups.items()
-    }
+    all_of = lambda group: USUAL | experiment.settings | group.settings | chosen
+    settings = {key: all_of(group) for key, group in experiment.groups.items()}
     made = as_made(name, settings)
     with locked(options.out / name) as folder:
         fits = train(experiment.groups, settings, options.jobs, progress_line(f"{name}: trained"))
@@ -272,38 +204,6 @@ def run(name, experiment, options):
         files = {"models.npz": lambda path: models.save(path, named, made)}
         drawings = lambda figures: figures.DRAWINGS[name](fits, rows, known)
         return rows, publish(folder, rows, lines, made, drawings, options, files)
-
-
-def as_made(name, settings):
-    """How results were made, to stand beside them."""
-    return json.dumps({"experiment": name, "settings": settings} | VERSIONS, indent=1) + "\n"
-
-
-def publish(folder, rows, lines, made, drawings, options, more=None):
-    """Write numbers, then figures = drawings(figures), print; more: files -> if all is written."""
-    text = "\n".join(lines) + "\n"
-    files = {
-        "metrics.csv": lambda path: write_metrics(rows, path),
-        "made.json": lambda path: Path(path).write_text(made, "utf-8"),
-        "table.txt": lambda path: Path(path).write_text(text, "utf-8"),
-    }
-    stale = [f"{name}.{kind}" for name in FIGURES for kind in ("png", "pdf")]
-    written = models.write(folder, files | (more or {}), stale=stale)
-    drawn, complete = ([], True) if options.no_plot else draw(folder, drawings)
-    say(*lines, *written, *drawn)
-    return complete
-
-
-def draw(folder, drawings):
-    """Write the figures -> their paths, or why there are none; whether all is well."""
-    os.environ["MPLBACKEND"] = "agg"  # whatever a user's own settings ask for
-    try:
-        import figures  # and with it matplotlib, which takes its time
-
-        return models.write(folder, dict(figures.files(drawings(figures)))), True
-    except Exception as error:  # the numbers are safe, and worth more than any figure
-        why = " ".join(f"{type(error).__name__}: {error}".split())
-        return [f"WARNING: no figures: {why}"], False
 
 
 @contextlib.contextmanager
@@ -389,9 +289,8 @@ def ask(options):
     chosen = {key: value for key, value in chosen.items() if value is not None}
     with locked(options.out / "questions") as folder:
         show = progress_line("questions: answered")
-        each = lambda answer, asked: processes.parallel(
-            [lambda report, one=one: answer(one) for one in asked], options.jobs, show
-        )
+        tasks = lambda answer, asked: [lambda report, one=one: answer(one) for one in asked]
+        each = lambda *given: processes.parallel(tasks(*given), options.jobs, show)
         rows, curves = questions.run(chosen, each)
         claimed = [("questions", claim) for claim in claims.questions(rows)]
         tables = {0: claims.summary(claimed)} | questions.tables(rows)
@@ -413,7 +312,6 @@ def run_all(options):
         rows, written = run(name, experiment, options)
         every, complete = every + rows, complete and written
         claimed += [(name, claim) for claim in experiment.claims(rows)]
-    say("\nquestions")
     answers, written = ask(options)
     claimed, complete = claimed + answers, complete and written
     held = sum(bool(claim[-1]) for _, claim in claimed)
@@ -433,7 +331,7 @@ PICTURES = {  # of docs: where a run writes them
 def document(options):
     """Run everything, and put what it printed and drew into README and docs -> as `run_all`."""
     root, held = Path(__file__).parent, run_all(options)
-    rows = ["split-normal", "--information", "none", "0.8", "1.6", "2.4", "3", "--seeds", "1"]
+    rows = "split-normal --seeds 1 --information none 0.8 1.6 2.4 3".split()
     main([*rows, "--jobs", str(options.jobs), "--out", str(options.out / "rows")])
 
     def printed(found):
@@ -483,20 +381,17 @@ proposals = number(int, 0, 10**4, "integer")
 
 
 def parser():
-    summaries = {name: experiment.summary for name, experiment in EXPERIMENTS.items()}
-    summaries |= COMMANDS
+    summaries = {name: own.summary for name, own in EXPERIMENTS.items()} | COMMANDS
     listed = "\n".join(["experiments:", *(f"  {n:14}{text}" for n, text in summaries.items())])
     parser = argparse.ArgumentParser(
         usage="python experiments.py NAME [options]", description=__doc__, epilog=listed,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    place = lambda text: Path(os.path.expanduser(text))
     add = lambda name, kind, unit, text, **more: parser.add_argument(
         name, type=kind, metavar=unit, help=text, **more
     )
-    add(
-        "name", None, "NAME", "the experiment, see below; comes first", choices=summaries, nargs="?"
-    )
+    text = "the experiment, see below; comes first"
+    add("name", None, "NAME", text, choices=summaries, nargs="?")
     add("file", None, "FILE", "of `own`: comma-separated values, names in line 1 or not", nargs="?")
     text = "targets for I(z, x) in nats; none: no constraint, a VAE (default: the README's rows)"
     add("--information", target, "M", text, nargs="+")
@@ -511,7 +406,8 @@ def parser():
     add("--method", None, None, text, choices=["lagrangian", "penalty"])
     text = "processes; they do not change the results (default: as many as there are cores)"
     add("--jobs", count, "N", text, default=processes.cores())
-    add("--out", place, "DIR", "write to DIR/NAME/", default=Path("out"))
+    text = "write to DIR/NAME/"
+    add("--out", lambda path: Path(path).expanduser(), "DIR", text, default=Path("out"))
     parser.add_argument("--no-plot", action="store_true", help="no figures")
     return parser
 

@@ -14,7 +14,7 @@ import mae
 
 ROOT = Path(__file__).parent.parent
 FLAT = ["nets", "batches", "processes", "models", "distributions", "quadrature"]
-FLAT += ["problems", "own", "claims", "figures", "questions", "experiments"]
+FLAT += ["problems", "own", "claims", "figures", "questions", "results", "experiments"]
 PROJECT = f"""
 import importlib.metadata, os, pickle, warnings
 import numpy as np
