@@ -813,3 +813,11 @@ SLOW = [pytest.param(first, marks=pytest.mark.slow) for first in range(40, 200, 
 def test_random_networks_are_right_or_refused(first):
     for seed in range(first, first + 10):
         sweep_one(seed)
+
+
+def test_an_encoder_made_for_these_rows_alone_is_served():
+    """It takes no other number of rows; q is the posterior, so that the ELBO is log p(x)."""
+    mean, x = np.array([[0.4], [-0.8]]), np.array([[0.5], [-1.0]])
+    encoder = lambda x: mae.Gaussian(mean + 0 * x, math.log(0.36))
+    wanted = mae.Gaussian(0 * x, 0.0).log_prob(x)
+    assert_allclose(mae.exact_elbo(encoder, linear(0.8, math.log(0.36)), x), wanted, atol=1e-8)
