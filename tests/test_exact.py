@@ -632,7 +632,7 @@ def test_tails_that_grow_are_part_of_the_elbo(rate, x):
 @pytest.mark.parametrize("width", [0.1, 0.03, 0.01])
 @pytest.mark.parametrize("angle", [0.0, 0.5])
 def test_a_narrow_ridge_in_the_plane_of_two_codes_is_seen(angle, width):
-    """p(x|z) of u'z alone, |u| = 1: the values are those of a code of one dimension, summed here."""
+    """p(x|z) of u'z alone, |u| = 1: the values are those of a one-dimensional code, summed here."""
     u = np.array([[math.cos(angle)], [math.sin(angle)]])
     mean = lambda v: 5 * np.exp(-0.5 * ((v - 0.37) / width) ** 2)
     v = np.linspace(-9, 9, 400_001)
