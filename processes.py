@@ -1,5 +1,6 @@
 """Work spread over processes: the results are those of one process, in the same order."""
 
+import contextlib
 import ctypes
 import multiprocessing
 import os
@@ -26,7 +27,7 @@ def cores():
 
 
 def parallel(tasks, jobs=1, progress=None):
-    """[task(report) for task in tasks], each in a fork of this process, `jobs` of them at a time.
+    """[task(report) for task in tasks], done by `jobs` forks of this process, each task by one.
 
     Forks inherit the tasks, which may be any callables; what these return or raise is pickled. All
     is done here with jobs=1, and where a fork is not safe. A task calls report(share of it that is
@@ -40,43 +41,53 @@ def parallel(tasks, jobs=1, progress=None):
         if progress:
             progress(sum(shares) / len(tasks), max(gaps))
 
-    if min(jobs, len(tasks)) < 2 or not forks():
-        for i, task in enumerate(tasks):
-            results[i] = task(partial(report, i))
+    jobs = min(jobs, len(tasks)) if forks() else 1
+    here = ((i, task(partial(report, i))) for i, task in enumerate(tasks))
+    with contextlib.closing(_forked(tasks, jobs, report) if jobs > 1 else here) as done:
+        for i, result in done:
+            results[i] = result
             report(i, 1.0)
-        return results
-    running, waiting = {}, list(enumerate(tasks))[::-1]
+    return results
+
+
+def _forked(tasks, jobs, report):
+    """(number, result) of each task, as they come."""
+    workers, waiting = {}, iter(range(len(tasks)))
+
+    def give(pipe):
+        i = next(waiting, None)
+        with contextlib.suppress(BrokenPipeError):  # it was killed: what comes next tells
+            pipe.send(i)
+        if i is None:
+            workers.pop(pipe).join()
+
     try:
-        while waiting or running:
-            while waiting and len(running) < jobs:
-                i, task = waiting.pop()
-                pipe, process = _start(task)
-                running[pipe] = i, process
-            for pipe in wait(list(running)):
-                i, process = running[pipe]
-                kind, content = _received(pipe, process)
+        for _ in range(jobs):
+            pipe, process = _start(tasks)
+            workers[pipe] = process
+            give(pipe)
+        while workers:
+            for pipe in wait([*workers]):
+                kind, i, content = _received(pipe, workers[pipe])
                 if kind == "error":
                     raise content
                 if kind == "report":
                     report(i, *content)
-                    continue
-                results[i] = content
-                report(i, 1.0)
-                process.join()
-                del running[pipe]
+                else:
+                    yield i, content
+                    give(pipe)
     finally:
-        for _, process in running.values():
+        for process in workers.values():
             process.kill()
             process.join()
-    return results
 
 
-def _start(task):
-    """A worker, and the pipe through which its reports and its result come."""
+def _start(tasks):
+    """A worker, and the pipe through which it is given numbers of tasks, and reports."""
     fork = multiprocessing.get_context("fork")
-    pipe, end = fork.Pipe(duplex=False)
+    pipe, end = fork.Pipe()
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ENDS)  # none may meet our own handlers there
-    process = fork.Process(target=_work, args=(task, end, os.getpid(), blocked))
+    process = fork.Process(target=_work, args=(tasks, end, os.getpid(), blocked))
     try:
         with warnings.catch_warnings():  # from Python 3.12 on; the threads are those of BLAS
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -87,23 +98,24 @@ def _start(task):
     return pipe, process
 
 
-def _work(task, end, parent, blocked):
+def _work(tasks, end, parent, blocked):
     for number, action in ENDS.items():
         signal.signal(number, action)
     signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: die with the parent
     if os.getppid() != parent:
         return
-    try:
-        end.send(("result", task(lambda *done: end.send(("report", done)))))
-    except Exception as error:
-        end.send(("error", error))
+    for i in iter(end.recv, None):
+        try:
+            end.send(("result", i, tasks[i](lambda *done: end.send(("report", i, done)))))
+        except Exception as error:
+            end.send(("error", i, error))
 
 
 def _received(pipe, process):
     try:
         return pipe.recv()
-    except EOFError:
+    except (EOFError, ConnectionResetError):
         process.join()
         how = signal.strsignal(-process.exitcode) if process.exitcode < 0 else "no result"
         how += "; out of memory? Fewer jobs need less" if process.exitcode == -9 else ""
