@@ -35,13 +35,13 @@ import batches
 import nets
 import processes
 from distributions import (
-    MOST_BITS, Bernoulli, Categorical, Gaussian, draw, expect, is_number, log_mean_exp, log_means,
+    Bernoulli, Categorical, Gaussian, draw, expect, is_number, log_mean_exp, log_means,
     log_prior, prior_entropy, reals, require, shape_of,
 )  # fmt: skip
 from models import (
-    BERNOULLI, CATEGORICAL, GAUSSIAN, HISTORY, LIKELIHOODS, VAE, Fit, Likelihood, Method,
-    TrainingWarning, annealed, beta_vae, check_numbers, checked_targets, fixed_variance, infomax,
-    load, named, save, untrained, weigher,
+    BERNOULLI, CATEGORICAL, GAUSSIAN, HISTORY, LAMBDA_MOST, LIKELIHOODS, VAE, Fit, Likelihood,
+    Method, TrainingWarning, annealed, beta_vae, check_numbers, checked_targets, fixed_variance,
+    infomax, load, named, save, untrained, weigher,
 )  # fmt: skip
 from quadrature import (
     QuadratureError, exact_elbo, exact_encoder_information, exact_infomax_bound,
@@ -242,7 +242,6 @@ def iwae(encoder, decoder, x, eps):
 
 C, RHO = 10.0, 5.0  # how hard the constraint is enforced
 LAMBDA_RATE = 0.1  # a step moves lambda by this times the gap
-LAMBDA_MOST = {True: 50.0, False: 5.0}  # with proposals; without, r may never certify M
 RAMP = 0.4  # the fraction of the steps over which the target rises from 0 to M; then lambda moves
 
 
@@ -258,6 +257,13 @@ def lagrangian(gap, multiplier):
 def penalty(gap, multiplier=None):
     """-C |I - M| and its slope in I; gap = M - I, I as estimated. Added to the ELBO."""
     return -C * np.abs(gap), C * np.sign(gap)
+
+
+def ascended(multiplier, gap, proposals):
+    """lambda after a step up the gap, faster where I = 0 asks for lambda -> -inf; limited."""
+    pace = np.maximum(1, -multiplier) if proposals else 1
+    most = LAMBDA_MOST[proposals]
+    return np.clip(multiplier + LAMBDA_RATE * gap * pace, -most, most)
 
 
 LAGRANGIAN = Method("lagrangian", lambda t, gap, multiplier: (1, 1, lagrangian(gap, multiplier)[1]))
@@ -316,7 +322,7 @@ def fit(
     models = untrained(targets, methods, int(seed), seeds, likelihood=likelihood, **sizes)
 
     def train(shard, report):
-        weigh = weigher([methods[k // seeds] for k in shard], dtype)
+        weigh = weigher(models, [methods[k // seeds] for k in shard], dtype)
         given = batches.start(models[shard], sample, dtype, steps, batch)
         return _train(models[shard], *given, weigh, report, float(learning_rate), steps)
 
@@ -354,15 +360,10 @@ def _train(models, params, given, weigh, report, learning_rate, steps):
         gap = np.where(constrained, target - (lower + upper) / 2, 0)
         seen = models.networks(params), x, eps_q
         reconstruction, beta, weight = weigh(step / steps, gap, multiplier, *seen)
-        legal = models.q_samples == 1 or (beta == 1).all()
-        require("q_samples", models.q_samples, legal, "1 for methods that weigh the KL")
-        legal = models.summed or not models.likelihood.binary or (weight == 0).all()
-        rule = f"at most {MOST_BITS} for binary x and a weight on I: draws of x have no gradient"
-        require("features", models.features, legal, rule)
 
         def elbo_of(params):
             decoder, encoder, _ = models.networks(params, *dropped)
-            if eps_q.ndim > x.ndim:  # several draws
+            if models.q_samples > 1:
                 return iwae(encoder, decoder, x, eps_q)
             return elbo(encoder, decoder, x, eps_q, beta)
 
@@ -372,9 +373,7 @@ def _train(models, params, given, weigh, report, learning_rate, steps):
         rate = learning_rate * 0.5 * (1 + math.cos(math.pi * step / steps))
         move, m, v = nets.adam(grad, m, v, step + 1, rate)
         if step >= RAMP * steps:
-            pace = np.maximum(1, -multiplier) if models.r_samples else 1  # I = 0: lambda -> -inf
-            most = LAMBDA_MOST[models.r_samples > 0]
-            multiplier = np.clip(multiplier + LAMBDA_RATE * gap * pace, -most, most)
+            multiplier = ascended(multiplier, gap, models.r_samples > 0)
 
         moved = params + move
         diverged[(diverged < 0) & ~np.isfinite(moved).all(-1)] = step
@@ -396,18 +395,18 @@ def _information(models, params, z, eps_x, eps_r):
     wrong: a bad r lowers the bound, too, and leaves the information where it is.
     """
     fixed_decoder, _, fixed_auxiliary = models.networks(params)  # no gradient reaches params here
-    fixed = models.likelihood.binary and not models.summed  # draws of bits have no gradient
 
     def infomax_of(own):
         decoder, _, auxiliary = models.networks(own)
-        return infomax_bound(fixed_decoder if len(eps_r) or fixed else decoder, auxiliary, z, eps_x)
+        p = fixed_decoder if len(eps_r) or models.bits_drawn else decoder
+        return infomax_bound(p, auxiliary, z, eps_x)
 
     def bounds_of(own):
         decoder, _, _ = models.networks(own)
         return both_bounds(decoder, fixed_auxiliary, z, eps_x, eps_r)
 
     bound, grad = _mean_and_grad(infomax_of, params)
-    if fixed or not len(eps_r):
+    if models.bits_drawn or not len(eps_r):
 
         def ascent(weight):
             grad[:, models.layout.part["decoder"]] *= weight

@@ -122,29 +122,40 @@ def infomax(start=0) -> Method:
     return Method(name, lambda t, gap, multiplier: (max(0, 1 - t / start) if start else 0, 1, 1))
 
 
-def weigher(methods, dtype):
-    """weigh(progress, gap, multiplier) -> the three weights, (models, 1) each, by every method."""
+def weigher(models, methods, dtype):
+    """weigh(progress, gap, multiplier, networks, x, eps) -> (3, models, 1), by each one's method.
+
+    The weights of reconstruction, KL and I. Where a method has a gap of its own, it is put in gap.
+    """
     distinct = dict.fromkeys(methods)
     members = {method: [k for k, own in enumerate(methods) if own == method] for method in distinct}
     if len(members) == 1:
         members = dict.fromkeys(members, slice(None))  # all: a view, not a copy
     weights = np.ones((3, len(methods), 1), dtype)
 
-    def weigh(progress, gap, multiplier, *given):
+    def weigh(progress, gap, multiplier, *seen):
         for method, own in members.items():
             if method.gap:
-                gap[own] = method.gap(progress, *given)[own]
+                gap[own] = method.gap(progress, *seen)[own]
             chosen = method.weights(progress, gap[own], multiplier[own])
             legal = np.iterable(chosen) and len(chosen) == 3
             require(f"{method.name}.weights", chosen, legal, "three: of reconstruction, KL and I")
             for row, weight in zip(weights, chosen):
                 row[own, 0] = weight
+        _, beta, weight = weights
+        legal = models.q_samples == 1 or (beta == 1).all()
+        require("q_samples", models.q_samples, legal, "1 for methods that weigh the KL")
+        legal = not models.bits_drawn or (weight == 0).all()
+        rule = f"at most {MOST_BITS} for binary x and a weight on I: draws of x have no gradient"
+        require("features", models.features, legal, rule)
         return weights
 
     return weigh
 
 
 # ------------------------------------------------------------------------------ trained models
+
+LAMBDA_MOST = {True: 50.0, False: 5.0}  # with proposals; without, r may never certify M
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -192,10 +203,14 @@ class Fit:
         return nets.Layout({"decoder": decoder, "encoder": code, "auxiliary": code})
 
     @property
+    def bits_drawn(self):
+        """Whether x has too many bits to sum over all x: they are drawn, without a gradient."""
+        return self.likelihood.binary and self.features > MOST_BITS
+
+    @property
     def summed(self):
         """Whether E f(x), x ~ p(x|z), is a sum over all x, not a draw."""
-        few = self.features <= MOST_BITS or not self.likelihood.binary
-        return self.likelihood.discrete and few
+        return self.likelihood.discrete and not self.bits_drawn
 
     def networks(self, params=None, *noise):
         """decoder, encoder and auxiliary as functions of their inputs, for these or own weights."""
@@ -218,7 +233,7 @@ class Fit:
         off = (lower + upper) / 2 - self.targets
         for k in range(len(self)):
             name = f"{self.methods[k]}, target {self.targets[k]:.7g}, seed {self.seeds[k]}"
-            limit = abs(self.history["multiplier"][k, -1]) >= (50 if self.r_samples else 5)
+            limit = abs(self.history["multiplier"][k, -1]) >= LAMBDA_MOST[self.r_samples > 0]
             if self.diverged[k] >= 0:
                 yield f"{name}: diverged and was frozen at step {self.diverged[k]}"
             elif abs(off[k]) > 0.05:

@@ -136,7 +136,7 @@ def clipped_together(clip):
 
 
 def first_method_for_all(weigher):
-    return lambda methods, dtype: weigher([methods[0]] * len(methods), dtype)
+    return lambda models, methods, dtype: weigher(models, [methods[0]] * len(methods), dtype)
 
 
 def careless(integrate):
@@ -192,7 +192,7 @@ class OtherProposals:
 
     def __init__(self, models, choose):
         self.layout, self.models, self.choose, self.latest = models.layout, models, choose, []
-        self.likelihood, self.summed = models.likelihood, models.summed
+        self.bits_drawn = models.bits_drawn
 
     def networks(self, params):
         self.latest.append(self.models.networks(params))
