@@ -287,15 +287,15 @@ def _categories_first(logits, values):
     return probs.reshape(len(probs), *[1] * (values.ndim - probs.ndim), *probs.shape[1:])
 
 
-defvjp(  # d/dlogits = probs (values - mean),  d/dvalues = probs
-    categorical_mean,
-    lambda ans, a, values: (
-        lambda g: sum_to(
-            np.moveaxis(g * _categories_first(a, values) * (values - ans), 0, -1), a.shape
-        )
-    ),
-    lambda ans, a, values: lambda g: sum_to(g * _categories_first(a, values), values.shape),
-)
+def _categorical_mean_vjp(argnums, mean, args, kwargs):
+    logits, values = args
+    probs = _categories_first(logits, values)
+    by_logits = lambda g: sum_to(np.moveaxis(g * probs * (values - mean), 0, -1), logits.shape)
+    by_values = lambda g: sum_to(g * probs, values.shape)
+    return lambda g: [(by_logits, by_values)[i](g) for i in argnums]
+
+
+defvjp_argnums(categorical_mean, _categorical_mean_vjp)
 
 
 class Discrete:
@@ -459,14 +459,16 @@ defvjp(log_mean_exp, lambda ans, a: lambda g: g / len(a) * np.exp(a - ans))
 def log_means(log_w0, log_w):
     """log mean(w_0, w_1 ... w_n) and log mean(w_1 ... w_n); log_w (n, ...) -> (2, ...)."""
     without, n = log_mean_exp(log_w), len(log_w)
-    with_w0 = np.logaddexp(log_w0, without + math.log(n)) - math.log(n + 1)
-    return np.stack(np.broadcast_arrays(with_w0, without))
+    top = np.maximum(log_w0, without)  # np.logaddexp takes ten times as long
+    total = np.exp(log_w0 - top) + n * np.exp(without - top)
+    return np.stack(np.broadcast_arrays(np.log(total) + (top - math.log(n + 1)), without))
 
 
-def _log_means_grad(ans, log_w0, log_w):  # of log w_i: its share in either sum
-    n = len(log_w)
-    part = lambda g, k: g[k] / (n + 1 - k) * np.exp(log_w - ans[k])
-    return lambda g: sum_to(part(g, 0) + part(g, 1), log_w.shape)
+def _log_means_grad(ans, log_w0, log_w):
+    """Of log w_i: its share among w_1 ... w_n, times their share in either mean."""
+    share = np.exp(log_w - log_mean_exp(log_w)) / len(log_w)
+    theirs = np.exp(ans[1] - ans[0]) * len(log_w) / (len(log_w) + 1)
+    return lambda g: share * sum_to(g[0] * theirs + g[1], log_w.shape[1:])
 
 
 defvjp(
