@@ -7,6 +7,7 @@ import select
 import shlex
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -18,7 +19,10 @@ from test_experiments import COMMANDS, RESULTS, ROOT
 import experiments
 import models
 
-pty, resource = (pytest.importorskip(name, reason="not on Windows") for name in ("pty", "resource"))
+fcntl, pty, resource, termios = (
+    pytest.importorskip(name, reason="not on Windows")
+    for name in ("fcntl", "pty", "resource", "termios")
+)
 
 SMALL = ("split-normal", "--information", "0.5", "--seeds", "1", "--batch", "16", "--hidden", "8")
 
@@ -216,9 +220,10 @@ def test_a_killed_run_leaves_one_set_of_results(rerun, n):
 
 
 @contextlib.contextmanager
-def terminal():
+def terminal(columns=80):
     """A pseudo-terminal: the end to read from and the end to write to."""
     ends = pty.openpty()
+    fcntl.ioctl(ends[1], termios.TIOCSWINSZ, struct.pack("4H", 24, columns, 0, 0))
     yield ends
     for end in ends:
         os.close(end)
@@ -250,6 +255,13 @@ def test_a_run_that_is_told_to_stop_leaves_no_temporary_file(rerun, n, number, s
     # Python gives the signal its plain meaning back when all is done
     assert (stopped, 0) in ends and {status for status, _ in ends} <= {0, stopped, -number}
     assert all(which == 1 for status, which in ends if status != stopped)
+
+
+def test_an_interrupt_of_the_imports_ends_them_without_a_traceback(tmp_path):
+    stub = "import os, signal, time; os.kill(os.getpid(), signal.SIGINT); time.sleep(60)"
+    (tmp_path / "numpy.py").write_text(stub)
+    status, *printed = run(env=os.environ | {"PYTHONPATH": str(tmp_path)})
+    assert (status, printed) == (-signal.SIGINT, ["", ""])
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # between open and with
@@ -303,18 +315,29 @@ def test_a_full_disk_leaves_the_old_results(rerun, n):
 
 
 @ONLY_PLAIN
-def test_figures_and_progress_do_not_change_the_results(rerun, tmp_path):
-    with terminal() as (screen, stderr):
+@pytest.mark.parametrize("columns", [80, 40])
+def test_progress_is_one_line_and_does_not_change_the_results(rerun, columns):
+    with terminal(columns) as (screen, stderr):
         process = rerun.start(stderr=stderr)
         process.communicate()
         shown = os.read(screen, 4096)
         assert b"split-normal: trained 0%" in shown and process.returncode == 0
-        assert max(map(len, shown.split(b"\r"))) < 80 and b"\n" not in shown
+        assert max(map(len, shown.split(b"\r"))) < columns and b"\n" not in shown
     assert rerun.which() == 1
+
+
+@ONLY_PLAIN
+def test_figures_do_not_change_the_results(rerun, tmp_path):
     command = [argument for argument in rerun.command if argument != "--no-plot"]
     assert run(*command, "--seed", 1, "--out", tmp_path)[0] == 0
     drawn = contents(tmp_path / "split-normal")
     assert len(drawn) > 2 and {name: drawn[name] for name in RESULTS} == rerun.runs[1]
+
+
+def test_a_tilde_is_the_home_folder_wherever_the_shell_leaves_it(tmp_path):
+    few = (*SMALL, "--steps", 5, "--no-plot", "--out=~/x")
+    assert run(*few, env=os.environ | {"HOME": str(tmp_path)})[::2] == (0, "")
+    assert {*contents(tmp_path / "x" / "split-normal")} == {*RESULTS}
 
 
 def test_tables_of_shards_join_to_that_of_the_whole(tmp_path):
