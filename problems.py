@@ -188,8 +188,9 @@ def on_a_line(log_density, ends, quantile=None, data=None, rows=64):
     quantile and data follow from the density: (rng, n) -> n values, evenly spread.
     """
     if quantile is None:
-        grid = np.linspace(ends[0], ends[-1], 100_001)
-        below = np.cumsum(np.exp(log_density(grid)))
+        grid = np.linspace(ends[0], ends[-1], 10_001)
+        density = np.exp(log_density(grid))
+        below = np.append(0, np.cumsum(density[1:] + density[:-1]))
         quantile = lambda u: np.interp(u * below[-1], below, grid)
 
     def data_mean(values):
