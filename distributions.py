@@ -464,9 +464,9 @@ def log_means(log_w0, log_w):
 
 
 def _log_means_grad(ans, log_w0, log_w):  # of log w_i: its share in either sum
-    n = len(log_w)
-    part = lambda g, k: g[k] / (n + 1 - k) * np.exp(log_w - ans[k])
-    return lambda g: sum_to(part(g, 0) + part(g, 1), log_w.shape)
+    n, without = len(log_w), log_mean_exp(log_w)  # perhaps one for the whole batch
+    share, rest = np.exp(log_w - without) / n, n / (n + 1) * np.exp(ans[1] - ans[0])
+    return lambda g: share * sum_to(g[0] * rest + g[1], without.shape)
 
 
 defvjp(
