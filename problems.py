@@ -7,7 +7,7 @@ optimum, averages over the true distribution, the rows and what figures draw fol
 import contextlib
 import itertools
 import math
-from functools import partial
+from functools import cached_property, partial
 from statistics import NormalDist
 from typing import Callable, NamedTuple
 
@@ -17,7 +17,7 @@ from autograd.tracer import getval
 
 import mae
 import nets
-from distributions import LOG_2PI
+from distributions import LOG_2PI, one_hot
 from quadrature import integrate
 
 
@@ -306,22 +306,52 @@ def one_logit(features):
     return 1
 
 
-def decode_strings(inputs, asks, wants_one, drop, network, z, noise=None):
-    """The distribution over the 64 strings for each code, see `autoregressive`."""
-    *lead, batch, _ = getval(z).shape
-    known, asked, one = (a.astype(getval(z).dtype) for a in (inputs, asks, wants_one))
-    if noise is not None:
-        kept = np.ones((*lead, 1, batch, 2 * BITS - 1), known.dtype)
-        kept[..., 0, :, : BITS - 1] = noise >= drop
-        known = known * kept  # (..., question, batch, inputs)
-    known = np.broadcast_to(known, (*lead, len(inputs), batch, 2 * BITS - 1))
-    code = anp.reshape(z, (*lead, 1, batch, 1)) + 0 * known[..., :1]
-    asking = anp.concatenate([code, known], -1)
-    logits = network(anp.reshape(asking, (*lead, len(inputs) * batch, 2 * BITS)))
-    lead = getval(logits).shape[:-2]  # with the models, if only the network has them
-    logits = anp.swapaxes(anp.reshape(logits, (*lead, len(inputs), batch)), -1, -2)
-    # log p(1) = logit + log p(0),  log p(0) = -log(1 + e^logit)
-    return mae.Categorical(logits @ one - anp.logaddexp(0, logits) @ asked)
+class Strings(mae.Categorical):
+    """The distribution over the 64 strings for each code, see `autoregressive`.
+
+    questions (n, inputs): all that the network can be asked; own (strings, bits): which a string's
+    bits are; seen (..., batch, 1, bits before): where these are not dropped.
+    """
+
+    unpack = mae.Categorical  # of logits that are had
+
+    def __init__(self, questions, own, drop, network, z, noise=None):
+        self.questions, self.own, self.network, self.z = questions, own, network, z
+        self.seen = True if noise is None else (noise >= drop)[..., None, :]
+
+    def ask(self, questions):
+        """The network's logits: (..., batch or 1, n, inputs) -> (..., batch, n)."""
+        code = getval(self.z)
+        *lead, batch, n = np.broadcast_shapes((*code.shape[:-1], 1), questions.shape[:-1])
+        known = np.empty((*lead, batch, n, 2 * BITS - 1), code.dtype)
+        known[...] = questions
+        known[..., : BITS - 1] *= self.seen
+        asking = anp.concatenate([self.z[..., None, :] + 0 * known[..., :1], known], -1)
+        logits = self.network(anp.reshape(asking, (*lead, batch * n, 2 * BITS)))
+        lead = getval(logits).shape[:-2]  # with the models, if only the network has them
+        return anp.reshape(logits, (*lead, batch, n))
+
+    @cached_property
+    def params(self):
+        """log p of all strings, (..., batch, strings): every question asked once."""
+        logits = self.ask(self.questions)
+        part = self.own == np.arange(len(self.questions))[:, None, None]  # (question, string, bit)
+        asked, one = np.array([part, part & (STRINGS == 1)]).any(-1).astype(getval(logits).dtype)
+        # log p(1) = logit + log p(0),  log p(0) = -log(1 + e^logit)
+        return logits @ one - anp.logaddexp(0, logits) @ asked
+
+    def log_prob(self, x):
+        """log p(x|z) of one-hot x: by the table if all have every x, else by the x's own bits."""
+        x, axes = one_hot("x", x), getval(self.z).ndim
+        alike = x.size == x.shape[0] * x.shape[-1]  # for all codes, as those of `expect`
+        if alike and x.ndim > axes and x.ndim > len(self.shape):
+            log_p = anp.moveaxis(self.params @ x.reshape(len(x), -1).T, -1, 0)
+            ones = [1] * (x.ndim - 1 - len(self.shape))
+            return anp.reshape(log_p, (len(x), *ones, *self.shape[:-1]))
+        string = x.argmax(-1)
+        logits = self.ask(self.questions[self.own[string]])
+        bits = STRINGS[string].astype(getval(logits).dtype)
+        return anp.sum(bits * logits - anp.logaddexp(0, logits), -1)
 
 
 def autoregressive(name, window, drop=0.0):
@@ -329,24 +359,15 @@ def autoregressive(name, window, drop=0.0):
 
     The network is given the code, the bits before as -1 and 1 (0: none, or not seen), and which
     bit is meant, one-hot. With drop > 0 a bit is hidden from it with that probability in training.
-    x is one-hot over the 64 strings, whose probabilities are all computed: one pass over the 63
-    prefixes (window 0: six; window 1: eleven) gives every factor of all of them.
+    x is one-hot over the 64 strings. All of their probabilities take one pass over 63 questions,
+    the prefixes (window 0: six; window 1: eleven); that of one string takes its own six.
     """
-
-    def question(string, t):  # all of the network's inputs but the code
-        before, place = np.arange(BITS - 1), np.arange(BITS)
-        seen = (before < t) & (before >= t - window)
-        return (*np.where(seen, 2 * string[:-1] - 1, 0), *(place == t))
-
-    every = [[question(string, t) for t in range(BITS)] for string in STRINGS]
-    questions = list(dict.fromkeys(itertools.chain(*every)))
-    asks, wants_one = np.zeros((2, len(questions), len(STRINGS)))  # which the strings depend on
-    for s, t in itertools.product(range(len(STRINGS)), range(BITS)):
-        asks[questions.index(every[s][t]), s] = 1
-        wants_one[questions.index(every[s][t]), s] = STRINGS[s, t]
-    inputs = np.array(questions, float)[:, None]  # (question, 1, inputs)
-
-    decode = partial(decode_strings, inputs, asks, wants_one, drop)
+    before, place = np.arange(BITS - 1), np.arange(BITS)[:, None]
+    seen = (before < place) & (before >= place - window)
+    known = np.where(seen, 2 * STRINGS[:, None, :-1] - 1, 0)  # (string, bit, before)
+    asked = np.concatenate([known, np.broadcast_to(np.eye(BITS), (len(STRINGS), BITS, BITS))], -1)
+    questions, own = np.unique(asked.reshape(-1, 2 * BITS - 1), axis=0, return_inverse=True)
+    decode = partial(Strings, questions, own.reshape(STRINGS.shape), drop)
     noise = BITS - 1 if drop else 0
     return mae.Likelihood(name, one_logit, decode, 2 * BITS - 1, noise, discrete=True)
 

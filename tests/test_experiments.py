@@ -13,7 +13,7 @@ from statistics import NormalDist
 
 import numpy as np
 import pytest
-from autograd import grad
+from autograd import elementwise_grad, grad
 from truths import fine_grid, log_normal
 
 import claims
@@ -583,6 +583,27 @@ def test_the_autoregressive_decoder_is_its_product_of_bits(window):
             logit = NETWORK(np.array([[*code, *before, *[0] * (5 - t), *place] for code in z]))
             wanted -= np.log1p(np.exp(-logit if bit else logit))[:, 0]
         np.testing.assert_allclose(found.logits[:, i], wanted, atol=1e-13)
+
+
+@pytest.mark.parametrize("noise", [(), (np.random.default_rng(5).random((3, 5)),)])
+@pytest.mark.parametrize("axes", [(3,), (1,), (2, 3), (4, 2, 1), (64, 1, 1, 1)])
+def test_a_string_alone_has_the_probability_and_the_gradient_that_it_has_in_the_table(axes, noise):
+    """Two models, whose axis z has or has not; x by row, one for all rows, or a list of all."""
+    weights = np.random.default_rng(3).standard_normal((2, len(WEIGHTS)))
+    every, rng = np.eye(64), np.random.default_rng(4)
+    x = every.reshape(64, 1, 1, 1, 64) if len(axes) > 3 else every[rng.integers(0, 64, axes)]
+    for z in (rng.standard_normal((2, 3, 1)), rng.standard_normal((3, 1))):
+
+        def decoder(w, z):
+            decode = problems.autoregressive("test", 6, drop=0.5).decode
+            return decode(lambda inputs: NETWORK(inputs, w), z, *noise)
+
+        own = lambda w, z: decoder(w, z).log_prob(x)
+        table = lambda w, z: mae.Categorical(decoder(w, z).logits).log_prob(x)
+        np.testing.assert_allclose(own(weights, z), table(weights, z), atol=1e-13)
+        for argument in (0, 1):
+            found, wanted = (elementwise_grad(f, argument)(weights, z) for f in (own, table))
+            np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-11)
 
 
 def test_bits_are_dropped_from_what_the_decoder_sees_and_only_in_training():
