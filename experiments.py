@@ -34,7 +34,7 @@ import processes
 from problems import (
     DIGITS, FACES, NORMAL, SEQUENCES, STD, UNIFORM, Problem, autoregressive, holding, row_of,
 )  # fmt: skip
-from results import as_made, locked, progress_line, publish, say
+from results import as_made, file_of, locked, progress_line, publish, say
 
 
 class Group(NamedTuple):
@@ -202,8 +202,7 @@ def run(name, experiment, options):
         lines += [line for fit in fits.values() for line in claims.divergences(fit)]
         named = fits if len(fits) > 1 else dict(zip([""], fits.values()))
         files = {"models.npz": lambda path: models.save(path, named, made)}
-        drawings = lambda figures: figures.DRAWINGS[name](fits, rows, known)
-        return rows, publish(folder, rows, lines, made, drawings, options, files)
+        return rows, publish(folder, rows, lines, made, (fits, rows, known), options, files)
 
 
 @contextlib.contextmanager
@@ -276,9 +275,8 @@ def scaling(options):
         rows.append(row | {"relative_step": per_step / common})
     lines = ["    grows  value  seconds  ms/step  of one step of 24 models and 64 examples"]
     lines += ["{:>9}{:>7}{:>9.3f}{:>9.3f}{:>8.2f}".format(*row.values()) for row in rows]
-    drawings = lambda figures: {"figure.png": figures.scaling(rows)}
     with locked(options.out / "scaling") as folder:
-        return publish(folder, rows, lines, as_made("scaling", COMMON), drawings, options)
+        return publish(folder, rows, lines, as_made("scaling", COMMON), (rows,), options)
 
 
 def ask(options):
@@ -298,10 +296,9 @@ def ask(options):
         page = Path(__file__).parent / "docs" / "questions.md"
         lasting = {name: text for name, text in tables.items() if name != 10}  # times do not
         text = questions.page(page.read_text("utf-8"), lasting)
-        files = {page.name: lambda path: Path(path).write_text(text, "utf-8")}
-        drawings = lambda figures: questions.figures(rows, curves)
-        made = as_made("questions", chosen)
-        return claimed, publish(folder, rows, lines, made, drawings, options, files)
+        files = {page.name: file_of(text)}
+        made, given = as_made("questions", chosen), (rows, curves)
+        return claimed, publish(folder, rows, lines, made, given, options, files)
 
 
 def run_all(options):
@@ -317,8 +314,7 @@ def run_all(options):
     held = sum(bool(claim[-1]) for _, claim in claimed)
     lines = [claims.summary(claimed), "", f"{held} of {len(claimed)} claims hold."]
     with locked(options.out / "all") as folder:
-        drawings = lambda figures: {"figure.png": figures.summary(every)}
-        complete &= publish(folder, every, lines, as_made("all", {}), drawings, options)
+        complete &= publish(folder, every, lines, as_made("all", {}), (every,), options)
     return complete and held == len(claimed)
 
 
@@ -344,7 +340,7 @@ def document(options):
         text = (answered if answered.exists() else page).read_text("utf-8")
         block = r'(?ms)^(\$ python experiments\.py (\S+)(?: \| grep "(.*?)")?\n).*?(?=^```)'
         text = re.sub(block, printed, text)
-        models.write(page.parent, {page.name: lambda path: Path(path).write_text(text, "utf-8")})
+        models.write(page.parent, {page.name: file_of(text)})
     for picture in (root / "docs").glob("*.png"):
         places = PICTURES.get(picture.stem, picture.stem + "/figure"), "questions/" + picture.stem
         for drawn in (options.out / f"{place}.png" for place in places):

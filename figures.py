@@ -19,6 +19,7 @@ from PIL import Image  # which matplotlib brings with it
 
 import mae
 import problems
+import processes
 from distributions import log_prior
 
 matplotlib.rcdefaults()  # whatever a user's own settings ask for
@@ -34,17 +35,27 @@ def blank(height, rows=1, columns=1, **options):
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
-def files(figures):
-    """(file name, save(path)) of each of {file name: figure}, and of the same as PDF."""
-    for name, figure in figures.items():
-        yield name, partial(save_png, figure)
-        yield name[:-3] + "pdf", partial(figure.savefig, metadata={"CreationDate": None})
+def files(name, given, jobs):
+    """{file name: bytes} of the figures of an experiment, each drawn in a process of its own."""
+    tasks = [lambda report, draw=draw: both(draw(*given)) for draw in DRAWINGS[name].values()]
+    saved = zip(DRAWINGS[name], processes.parallel(tasks, jobs))
+    return {f"{stem}.{kind}": data for stem, own in saved for kind, data in own.items()}
 
 
-def save_png(figure, path):
-    """In 256 colours, the nearest, which takes a third of the bytes."""
-    figure.savefig(buffer := io.BytesIO())
-    Image.open(buffer).convert("RGB").quantize(256, kmeans=1).save(path, "PNG", optimize=True)
+def both(figure):
+    """The bytes as PNG and as PDF."""
+    png = to_png(figure)
+    figure.set_layout_engine("none")  # the same again
+    figure.savefig(pdf := io.BytesIO(), format="pdf", metadata={"CreationDate": None})
+    return {"png": png, "pdf": pdf.getvalue()}
+
+
+def to_png(figure):
+    """In 256 colours, near enough, which takes a third of the bytes."""
+    figure.savefig(drawn := io.BytesIO())
+    colours = Image.open(drawn).convert("RGB").quantize(256, kmeans=1000)
+    colours.save(png := io.BytesIO(), "PNG", optimize=True)
+    return png.getvalue()
 
 
 def named(target):
@@ -122,7 +133,7 @@ def split_normal(fits, rows, known):
     *curves, total, true = axis.lines
     names = "$p(x|z)\\,p(z)\\,dz$, by $z$", "all $z$: $p(x)$", "truth"
     figure.legend([curves[7], total, true], names, ncols=3, **ABOVE)
-    return {"figure.png": figure, "history.png": history(*fits.values())}
+    return figure
 
 
 def categorical(fits, rows, known):
@@ -136,7 +147,7 @@ def categorical(fits, rows, known):
         axis.set(xlim=(z[0], z[-1]), ylim=(-0.03, 1.3), yticks=[0, 1])
     axis.set_xlabel("$z$")
     figure.suptitle("$p(x|z)$ for each $x$, by number or name; shaded: $p(z)$", fontsize=8)
-    return {"figure.png": figure, "history.png": history(*fits.values())}
+    return figure
 
 
 def by_place(axis, z, probs):
@@ -167,7 +178,7 @@ def own(fits, rows, known):
         in_units(axis.yaxis, problem, i)
     axis.set_xlabel("code $z$; band: one standard deviation of $p(x|z)$")
     figure.legend(*axis.get_legend_handles_labels(), ncols=4, **ABOVE)
-    return {"figure.png": figure, "history.png": history(fit)}
+    return figure
 
 
 def in_units(axis, problem, feature):
@@ -181,8 +192,9 @@ def in_units(axis, problem, feature):
         axis.set_ticks((np.array(ticks) - mean) / std, map("{:g}".format, ticks))
 
 
-def history(fit):
+def history(fits, rows, known):
     """While training, by target: means of some steps and over seeds, and the range of the seeds."""
+    (fit,) = fits.values()
     middle = (fit.history["lower"] + fit.history["upper"]) / 2
     shown = {"estimate of $I$ (nats)": middle, "ELBO (nats)": fit.history["elbo"]}
     if any(has := fit.methods == "lagrangian"):
@@ -229,7 +241,7 @@ def likelihood(fits, rows, known):
         ends[f"{name}\ndecoder"] = max(map(point, own))
     names_beside(axis, ends, 0.16)
     axis.set(xlabel="exact information $I(z, x)$ (nats)", ylabel="log-likelihood (nats)")
-    return {"figure.png": figure}
+    return figure
 
 
 NAMES = {"vae": "VAE", "lagrangian": "MAE", "anneal": "KL annealed", "beta": "beta-VAE", "im": "IM"}
@@ -270,13 +282,13 @@ def sequences(fits, rows, known):
     axis.plot(*np.reshape([*line.values()], (-1, 2)).T, "k-")
     note(axis, "better", (0.15, 0.75), (0, 35), xycoords="axes fraction", arrowprops=ARROW)
     axis.set(xlabel="exact information $I(z, x)$ (nats)", ylabel="KL(true $p(x)$ || model) (nats)")
-    wanted, fit = problems.I_PROTOTYPE, fits["causal"]
-    nearest = np.argmax(np.where(fit.targets <= wanted, fit.targets, -1))  # from below
-    return {"figure.png": figure, "strings.png": strings(fit[nearest])}
+    return figure
 
 
-def strings(model):
+def strings(fits, rows, known):
     """Along the code: p(bit = 1 | z) for every bit, and p(prototype | z)."""
+    wanted, fit = problems.I_PROTOTYPE, fits["causal"]
+    model = fit[np.argmax(np.where(fit.targets <= wanted, fit.targets, -1))]  # nearest, from below
     figure, ((above,), (below,)) = blank(3.2, 2, sharex=True, height_ratios=[2, 3])
     z = np.linspace(-2, 2, 21)
     probs = model.decoder(z[:, None]).probs  # (z, strings)
@@ -302,7 +314,7 @@ def methods(fits, rows, known):
         axis.yaxis.set_major_formatter(lambda y, _: f"{y:g}" if y > least else f"≤ {least:g}")
         axis.set(title=group, ylabel="ELBO lost (nats)")
     axis.set_xlabel("rate, KL[$q(z|x)$ || $p(z)$] (nats)")
-    return {"figure.png": figure}
+    return figure
 
 
 def faces(fits, rows, known):
@@ -327,7 +339,7 @@ def faces(fits, rows, known):
     axes[0, 0].set_title("decoded faces", fontsize=7)
     axes[0, 1].set_title("codes: angle\n(dark is right)", fontsize=7)
     axes[0, 2].set_title("codes: emotion\n(dark is sad)", fontsize=7)
-    return {"figure.png": figure}
+    return figure
 
 
 def digits(fits, rows, known):
@@ -339,7 +351,7 @@ def digits(fits, rows, known):
         axis.imshow(np.block([list(drawn)]), vmin=-1, vmax=1)
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
-    return {"figure.png": figure}
+    return figure
 
 
 def had(rows):
@@ -398,7 +410,7 @@ def information(fits, rows, known):
     axis.set_yticks(range(len(lines)), texts)
     axis.set(xlim=ends, ylim=(len(lines) - 0.5, -0.5), xlabel="$I(z, x) - M$ (nats); grey: ± 0.02")
     figure.legend(ncols=2, title="trained by", **ABOVE)
-    return {"figure.png": figure, "posteriors.png": posteriors(fits, rows, known)}
+    return figure
 
 
 def summary(rows):
@@ -432,5 +444,121 @@ def scaling(rows):
     return figure
 
 
-DRAWN = split_normal, categorical, own, likelihood, sequences, methods, faces, digits, information
-DRAWINGS = {draw.__name__.replace("_", "-"): draw for draw in DRAWN}
+# ------------------------------------------------------------------ of the reviewers' questions
+
+BLUE, RED, ORANGE = "#0072B2", "#D55E00", "#E69F00"  # also told apart in grey
+
+
+def trace(rows, curves):
+    """The estimates along training, of the first seed, against what is exact."""
+    lines = {  # column: style
+        "estimate": {
+            "ls": "",
+            "marker": "o",
+            "ms": 2.5,
+            "color": ORANGE,
+            "label": "$I$, estimated",
+        },
+        "information": {"color": BLUE, "label": "$I$, exact"},
+        "sampled_bound": {
+            "ls": "",
+            "marker": "x",
+            "ms": 3,
+            "mew": 0.7,
+            "color": "0.35",
+            "label": "bound, sampled",
+        },
+        "infomax_bound": {"ls": "--", "color": RED, "label": "bound, exact"},
+    }
+    models = {}
+    for row in rows:
+        if row["question"] == 1:
+            name = row["setting"].partition(",")[0], row["target"]
+            models.setdefault(name, []).append(row)
+    figure, axes = blank(4.6, len(models), sharex=True)
+    for axis, ((name, target), own) in zip(axes[:, 0], models.items()):
+        of = partial(problems.values, own, seed=own[0]["seed"])
+        axis.axhline(target, color="0.75", lw=0.8)
+        for column, style in lines.items():
+            axis.plot(of("step"), of(column), **style)
+        axis.set_title(f"{name}, M = {target:g}", loc="left", pad=2, fontsize=7)
+    axis.set_xlabel("training step")
+    figure.supylabel("nats", fontsize=7)
+    figure.legend(*axis.get_legend_handles_labels(), ncols=2, **ABOVE)
+    return figure
+
+
+def encoders(rows, curves):
+    """p(z|x), q and r for three values of x: an encoder of one draw, and of fifty."""
+    figure, axes = blank(2.9, 3, len(curves), sharex=True)
+    for column, (name, own) in zip(axes.T, curves.items()):
+        for axis, lines in zip(column, own):
+            z, exact, r, q, resampled = lines.T
+            axis.fill_between(z, exact, color="0.8", lw=0, label="$p(z|x)$, exact")
+            axis.plot(z, r, "--", color=RED, label="$r(z|x)$")
+            axis.plot(z, q, "-", color=BLUE, label="$q(z|x)$")
+            axis.plot(z, resampled, ":", color="k", label="$q$, resampled")
+            axis.set(yticks=[], xlim=(-1.9, 1.9))
+        column[0].set_title(f"encoder of {name.replace('1 draws', '1 draw')}", pad=2, fontsize=7)
+        axis.set_xlabel("$z$")
+    figure.legend(*axis.get_legend_handles_labels(), ncols=2, **ABOVE)
+    return figure
+
+
+def read_back(rows, curves):
+    """Strings and bits read back, ELBO and likelihood against the exact I; other models by name."""
+    rows = [row for row in rows if row["question"] == 9]
+    held, others = ([row for row in rows if (row["target"] > 0) == own] for own in (True, False))
+    figure, axes = blank(4, 2, sharex=True)
+    (above,), (below,) = axes
+    solid, dashed = {"color": BLUE, "marker": "o"}, {"color": RED, "marker": "s", "ls": "--"}
+    lines = {  # column: name, axis, style; the point that the name stands at, and how far off
+        "strings": ("strings", above, solid, 2, (0, 4)),
+        "bits": ("bits", above, dashed, 2, (0, 4)),
+        "elbo": ("ELBO", below, solid, -6, (-14, -20)),
+        "log_likelihood": ("log-likelihood", below, dashed, -5, (4, 2)),
+    }
+    for column, (name, axis, style, at, offset) in lines.items():
+        points = np.array([[row["information"], row[column]] for row in held])
+        axis.plot(*points.T, ms=2.5, **style)
+        axis.annotate(
+            name, points[at], offset, textcoords="offset points", color=style["color"], fontsize=7
+        )
+        marks = np.repeat([*"*PvX^"], len(others) // 5)
+        for row, mark in zip(others, marks):
+            other = style | {"marker": mark, "mec": "w", "mew": 0.4}
+            axis.plot(row["information"], row[column], ms=6, **other)
+    spots = [(0, -5, "left", "top"), (0, 7, "center", "bottom"), (0, -5, "center", "top"),
+             (-5, 0, "right", "center"), (0, -5, "center", "top")]  # fmt: skip
+    for row, (*offset, ha, va) in zip(others[:: len({row["seed"] for row in rows})], spots):
+        name = row["setting"].removeprefix("causal, ").replace("vae", "VAE").replace(":", " ")
+        at, place = (row["information"], row["elbo"]), {"ha": ha, "va": va}
+        below.annotate(name, at, offset, textcoords="offset points", fontsize=7, **place)
+    for at, text in (
+        (problems.I_PROTOTYPE, "which prototype "),
+        (-problems.SEQUENCES.optimum, "$H(x)$ "),
+    ):
+        for axis in axes.flat:
+            axis.axvline(at, color="0.6", lw=0.8, ls=":")
+        above.text(at, 0.02, text, rotation=90, ha="right", color="0.3", fontsize=7)
+    below.margins(y=0.12)
+    above.set(ylabel="share right", ylim=(0, 1.05))
+    below.set(ylabel="nats", xlabel="exact $I(z, x)$ (nats)")
+    return figure
+
+
+DRAWINGS = {  # of an experiment: {name: what draws it}
+    "split-normal": {"figure": split_normal, "history": history},
+    "categorical": {"figure": categorical, "history": history},
+    "own": {"figure": own, "history": history},
+    "likelihood": {"figure": likelihood},
+    "sequences": {"figure": sequences, "strings": strings},
+    "methods": {"figure": methods},
+    "faces": {"figure": faces},
+    "digits": {"figure": digits},
+    "information": {"figure": information, "posteriors": posteriors},
+    "questions": {"questions-trace": trace, "questions-posteriors": encoders,
+                  "questions-targets": read_back},
+    "all": {"figure": summary},
+    "scaling": {"figure": scaling},
+}  # fmt: skip

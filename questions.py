@@ -16,8 +16,6 @@ from functools import partial
 import numpy as np
 from autograd import elementwise_grad
 from autograd.tracer import getval
-from matplotlib import rc_context
-from matplotlib.figure import Figure
 
 import batches
 import mae
@@ -231,11 +229,11 @@ def encoders(chosen):
 
 
 def posteriors(model, draws):
-    """p(z|x), r(z|x), q(z|x), and q as its draws are resampled, (z, 4), for three values of x.
+    """z, p(z|x), r(z|x), q(z|x), and q as its draws are resampled, (z, 5), for three values of x.
 
     The last is E p(x, z) / mean(w(z), w_2 ... w_k), w = p(x, z) / q(z|x), over draws from q.
     """
-    z, rng, tens = GRID[:, None], np.random.default_rng(0), np.eye(10)
+    z, rng, tens = np.linspace(-3, 3, 301)[:, None], np.random.default_rng(0), np.eye(10)
     curves = []
     for x in tens[np.argsort(model.encoder(tens).mean[:, 0])[[1, 4, 7]]][:, None]:
         q, joint = model.encoder(x), lambda z: np.exp(model.decoder(z).log_prob(x) + log_prior(z))
@@ -247,7 +245,7 @@ def posteriors(model, draws):
         )
         resampled = np.mean(draws * joint(z) * density / (joint(z) + weights * density), 0)
         r = np.exp(model.auxiliary(x).log_prob(z))
-        curves.append(np.stack([joint(z) / exact, r, density, resampled], -1))
+        curves.append(np.stack([z[:, 0], joint(z) / exact, r, density, resampled], -1))
     return curves
 
 
@@ -387,98 +385,3 @@ def page(text, tables):
         block = rf"(?s)(<!-- {question} -->\n```).*?\n```"
         text = re.sub(block, lambda found: f"{found[1]}\n{own}\n```", text)
     return text
-
-
-# ----------------------------------------------------------------------------------------- figures
-
-SMALL = {"font.size": 7, "legend.fontsize": 7, "axes.titlesize": 7, "lines.linewidth": 1.1}
-SMALL |= {"axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False}
-BLUE, RED, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"  # also told apart in grey
-GRID = np.linspace(-3, 3, 301)
-
-
-def blank(height, rows=1, columns=1, **options):
-    """A figure as wide as a column of a paper, and its axes."""
-    figure = Figure(figsize=(3.4, height), dpi=200, layout="constrained")
-    return figure, figure.subplots(rows, columns, squeeze=False, **options)
-
-
-@rc_context(SMALL)
-def figures(rows, curves):
-    drawn = {"trace": trace(rows), "posteriors": around(curves), "targets": against_i(rows)}
-    return {f"questions-{name}.png": figure for name, figure in drawn.items()}
-
-
-def trace(rows):
-    """The estimates along training, of the first seed, against what is exact."""
-    figure, axes = blank(4.6, 4, sharex=True)
-    for axis, (name, (_, target, _)) in zip(axes[:, 0], TRACED.items()):
-        own = [
-            row for row in rows if row["question"] == 1 and row["setting"].startswith(f"{name}, ")
-        ]
-        of = partial(values, own, seed=own[0]["seed"])
-        axis.axhline(target, color="0.75", lw=0.8)
-        axis.plot(of("step"), of("estimate"), "o", ms=2.5, color=ORANGE, label="$I$, estimated")
-        axis.plot(of("step"), of("information"), "-", color=BLUE, label="$I$, exact")
-        sampled = {"ms": 3, "mew": 0.7, "color": "0.35", "label": "bound, sampled"}
-        axis.plot(of("step"), of("sampled_bound"), "x", **sampled)
-        axis.plot(of("step"), of("infomax_bound"), "--", color=RED, label="bound, exact")
-        axis.set_title(f"{name.split(',')[0]}, M = {target:g}", loc="left", pad=2)
-    axes[-1, 0].set_xlabel("training step")
-    figure.supylabel("nats", fontsize=7)
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
-    return figure
-
-
-def around(curves):
-    """p(z|x), q and r for three values of x: an encoder of one draw, and of fifty."""
-    figure, axes = blank(2.9, 3, len(curves), sharex=True)
-    for column, (name, own) in zip(axes.T, curves.items()):
-        for axis, lines in zip(column, own):
-            exact, r, q, resampled = lines.T
-            axis.fill_between(GRID, exact, color="0.8", lw=0, label="$p(z|x)$, exact")
-            axis.plot(GRID, r, "--", color=RED, label="$r(z|x)$")
-            axis.plot(GRID, q, "-", color=BLUE, label="$q(z|x)$")
-            axis.plot(GRID, resampled, ":", color="k", label="$q$, resampled")
-            axis.set(yticks=[], xlim=(-1.9, 1.9))
-        column[0].set_title(f"encoder of {name.replace('1 draws', '1 draw')}", pad=2)
-        column[-1].set_xlabel("$z$")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
-    return figure
-
-
-def against_i(rows):
-    """Strings and bits read back, ELBO and likelihood against the exact I; other models by name."""
-    rows = [row for row in rows if row["question"] == 9]
-    held, others = ([row for row in rows if (row["method"] == MAE.name) == own] for own in (1, 0))
-    figure, axes = blank(4, 2, sharex=True)
-    (above,), (below,) = axes
-    solid, dashed = {"color": BLUE, "marker": "o"}, {"color": RED, "marker": "s", "ls": "--"}
-    lines = {  # column: name, axis, style; the point that the name stands at, and how far off
-        "strings": ("strings", above, solid, (2, 0, 4)),
-        "bits": ("bits", above, dashed, (2, 0, 4)),
-        "elbo": ("ELBO", below, solid, (-6, -14, -20)),
-        "log_likelihood": ("log-likelihood", below, dashed, (-5, 4, 2)),
-    }  # fmt: skip
-    for column, (name, axis, style, (at, *offset)) in lines.items():
-        points = np.array([[row["information"], row[column]] for row in held])
-        axis.plot(*points.T, ms=2.5, **style)
-        axis.annotate(name, points[at], offset, textcoords="offset points", color=style["color"])
-        marks = np.repeat([*"*PvX^"], len(others) // 5)
-        for row, mark in zip(others, marks):
-            other = style | {"marker": mark, "mec": "w", "mew": 0.4}
-            axis.plot(row["information"], row[column], ms=6, **other)
-    spots = [(0, -5, "left", "top"), (0, 7, "center", "bottom"), (0, -5, "center", "top"),
-             (-5, 0, "right", "center"), (0, -5, "center", "top")]  # fmt: skip
-    for row, (*offset, ha, va) in zip(others[:: len({row["seed"] for row in rows})], spots):
-        name = row["setting"].removeprefix("causal, ").replace("vae", "VAE").replace(":", " ")
-        at, place = (row["information"], row["elbo"]), {"ha": ha, "va": va}
-        below.annotate(name, at, offset, textcoords="offset points", **place)
-    for at, text in ((problems.I_PROTOTYPE, "which prototype "), (-SEQUENCES.optimum, "$H(x)$ ")):
-        for axis in axes.flat:
-            axis.axvline(at, color="0.6", lw=0.8, ls=":")
-        above.text(at, 0.02, text, rotation=90, ha="right", color="0.3")
-    below.margins(y=0.12)
-    above.set(ylabel="share right", ylim=(0, 1.05))
-    below.set(ylabel="nats", xlabel="exact $I(z, x)$ (nats)")
-    return figure

@@ -53,5 +53,5 @@ def drawing():
 
 if __name__ == "__main__":
     figure = drawing()
-    figures.save_png(figure, DOCS / "drawing.png")
+    (DOCS / "drawing.png").write_bytes(figures.to_png(figure))
     figure.savefig(DOCS / "drawing.svg", metadata={"Date": None})
