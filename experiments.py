@@ -205,20 +205,11 @@ def run(name, experiment, options):
         return rows, publish(folder, rows, lines, made, (fits, rows, known), options, files)
 
 
-@contextlib.contextmanager
-def silence():
-    """No warnings of training."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", mae.TrainingWarning)
-        yield
-
-
 def train(groups, settings, jobs, progress):
     """{group: Fit}: many groups are spread over the processes; few are trained in turn, by all."""
     outer, inner = (jobs, 1) if len(groups) > 2 * jobs else (1, jobs)
     tasks = [partial(train_group, groups[key], settings[key], inner) for key in groups]
-    with silence():  # the table says what came out, by exact values
-        return dict(zip(groups, processes.parallel(tasks, outer, progress)))
+    return dict(zip(groups, processes.parallel(tasks, outer, progress)))
 
 
 def train_group(group, settings, jobs, report):
@@ -258,8 +249,7 @@ def seconds(models=24, **settings):
     information, taken = np.linspace(0, 2, max(models // 4, 1)), []
     for _ in range(3):
         start = time.perf_counter()
-        with silence():
-            mae.fit(NORMAL.data, information=information, seeds=4, **COMMON | settings)
+        mae.fit(NORMAL.data, information=information, seeds=4, **COMMON | settings)
         taken.append(time.perf_counter() - start)
     return min(taken)
 
@@ -289,7 +279,7 @@ def ask(options):
         show = progress_line("questions: answered")
         tasks = lambda answer, asked: [lambda report, one=one: answer(one) for one in asked]
         each = lambda *given: processes.parallel(tasks(*given), options.jobs, show)
-        rows, curves = questions.run(chosen, each)
+        rows, fits = questions.run(chosen, each)
         claimed = [("questions", claim) for claim in claims.questions(rows)]
         tables = {0: claims.summary(claimed)} | questions.tables(rows)
         lines = [f"{name or 'claims'}\n{text}\n" for name, text in tables.items()]
@@ -297,7 +287,7 @@ def ask(options):
         lasting = {name: text for name, text in tables.items() if name != 10}  # times do not
         text = questions.page(page.read_text("utf-8"), lasting)
         files = {page.name: file_of(text)}
-        made, given = as_made("questions", chosen), (rows, curves)
+        made, given = as_made("questions", chosen), (rows, fits)
         return claimed, publish(folder, rows, lines, made, given, options, files)
 
 
@@ -436,6 +426,7 @@ def parse(arguments):
 def main(arguments=None):
     """The exit status: 0 if all is written, and of `all` every claim holds."""
     options, experiment = parse(arguments)
+    warnings.simplefilter("ignore", mae.TrainingWarning)  # tables say what came out, exactly
     if options.file:
         say(experiment.summary)
     commands = {"scaling": scaling, "all": run_all, "docs": document}

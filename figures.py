@@ -10,9 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import matplotlib
-import matplotlib.style
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image  # which matplotlib brings with it
@@ -22,9 +20,8 @@ import problems
 import processes
 from distributions import log_prior
 
-matplotlib.rcdefaults()  # whatever a user's own settings ask for
-matplotlib.style.use(Path(__file__).with_name("mae.mplstyle"))
-SHADES = lambda share: colormaps["viridis"](0.85 * np.asarray(share))  # dark to light, not pale
+matplotlib.rc_file(Path(__file__).with_name("mae.mplstyle"))  # whatever a user's own settings are
+SHADES = lambda n: matplotlib.colormaps["viridis"](np.linspace(0, 0.85, n))  # dark to light
 ABOVE = {"loc": "outside upper center"}  # a legend
 ARROW = {"arrowstyle": "->", "lw": 0.6}
 
@@ -84,7 +81,7 @@ def row_per_model(fits, rows, known, height=0.5):
 
 def note(axis, text, at, offset, **style):
     """A text so many points from a place of the axes."""
-    axis.annotate(text, at, offset, textcoords="offset points", ha="center", fontsize=7, **style)
+    axis.annotate(text, at, offset, textcoords="offset points", **{"ha": "center"} | style)
 
 
 def names_beside(axis, points, line):
@@ -97,7 +94,7 @@ def names_beside(axis, points, line):
     lead = {"arrowstyle": "-", "lw": 0.4, "color": "0.7", "relpos": (0, 0.5), "shrinkB": 2}
     for (name, point), level in zip([[*points.items()][i] for i in order], levels):
         axis.annotate(name, point, (1.05, level), textcoords="axes fraction", va="center", zorder=1,
-                      fontsize=7, arrowprops=lead, annotation_clip=False)  # fmt: skip
+                      arrowprops=lead, annotation_clip=False)  # fmt: skip
 
 
 def mixture(axis, model, x, truth):
@@ -112,8 +109,8 @@ def mixture(axis, model, x, truth):
     pieces = np.exp(density + log_prior(z[:, None])[:, None]) * dz
     px = np.exp(mae.exact_log_likelihood(model.decoder, x[::3, None]))
     axis.fill_between(x[::3], px, color="0.9", lw=0)
-    for piece, share in zip(pieces[:: 1 if z @ p.mean[:, 0] > 0 else -1], np.linspace(0, 1, 15)):
-        axis.plot(x, piece, color=SHADES(share), lw=0.8)
+    for piece, color in zip(pieces[:: 1 if z @ p.mean[:, 0] > 0 else -1], SHADES(15)):
+        axis.plot(x, piece, color=color, lw=0.8)
     axis.plot(x[::3], px, "k", lw=0.8)
     axis.plot(x, truth, "--", color="#E69F00", lw=0.8)
     return max(truth.max(), pieces.max())
@@ -154,7 +151,7 @@ def by_place(axis, z, probs):
     """{name: p(name|z)}, dark to light by place along z; named where no other is as probable."""
     p = np.array([*probs.values()])  # (name, z)
     means = p @ z / p.sum(1)
-    for k, color in zip(means.argsort(), SHADES(np.linspace(0, 1, len(p)))):
+    for k, color in zip(means.argsort(), SHADES(len(p))):
         axis.plot(z, p[k], color=color)
         near = np.abs(z - means[k]).argmin()
         if p[k, near] > 1.1 * np.delete(p[:, near], k).max():
@@ -169,7 +166,7 @@ def own(fits, rows, known):
     models, z = [*first_seed(fits, rows)], np.linspace(-2.5, 2.5, 201)
     figure, axes = blank(0.6 + 0.9 * fit.features, fit.features, sharex=True)
     for i, (axis, name) in enumerate(zip(axes[:, 0], problem.names)):
-        for (_, model, _), color in zip(models, SHADES(np.linspace(0, 1, len(models)))):
+        for (_, model, _), color in zip(models, SHADES(len(models))):
             p = model.decoder(z[:, None])
             mean, std = p.mean[:, i], p.std[:, i]
             axis.fill_between(z, mean - std, mean + std, color=color, alpha=0.2, lw=0)
@@ -208,7 +205,7 @@ def history(fits, rows, known):
         axis.axvspan(0, mae.RAMP * steps * (targets[-1] > 0), color="0.93", lw=0)
         axis.set(ylabel=text, xlim=(0, steps))
         x, y, ends = means(np.arange(steps) + 0.5), means(values), {}  # y: (block, model)
-        for i, color in enumerate(SHADES(np.linspace(0, 1, len(targets)))):
+        for i, color in enumerate(SHADES(len(targets))):
             own = y[:, which == i]
             if np.isfinite(own).any():  # the method has a multiplier
                 axis.fill_between(x, own.min(1), own.max(1), color=color, alpha=0.3, lw=0)
@@ -330,7 +327,7 @@ def faces(fits, rows, known):
         row[0].imshow(np.block([list(line) for line in drawn]), vmin=-1, vmax=1,
                       extent=(-2.1, 2.1, -2.1, 2.1))  # fmt: skip
         for axis, factor in zip(row[1:], truth.T):
-            axis.scatter(*code.T, s=3, linewidths=0, c=SHADES(factor / 2 + 0.5))
+            axis.scatter(*code.T, s=3, lw=0, cmap="viridis", c=factor, vmin=-1, vmax=1.35)
             axis.set(aspect="equal", anchor="N", xlim=(-most, most), ylim=(-most, most))
         for axis in row:
             axis.set(xticks=[-2, 0, 2], yticks=[-2, 0, 2], xlabel="first code")
@@ -378,7 +375,7 @@ def posteriors(fits, rows, known):
         z = grid[:, None, None]
         log_joint = model.decoder(z).log_prob(x) + log_prior(z)  # (z, x)
         exact = np.exp(log_joint - mae.exact_log_likelihood(model.decoder, x))
-        for density, shade in zip(exact.T, SHADES([0.0, 0.5, 1.0])):
+        for density, shade in zip(exact.T, SHADES(3)):
             area = axis.fill_between(grid, density, color=shade, alpha=0.5, lw=0)
         dashed, *_ = axis.plot(grid, np.exp(q.log_prob(z)), "k--")
         dotted, *_ = axis.plot(grid, np.exp(r.log_prob(z)), "k:")
@@ -449,27 +446,8 @@ def scaling(rows):
 BLUE, RED, ORANGE = "#0072B2", "#D55E00", "#E69F00"  # also told apart in grey
 
 
-def trace(rows, curves):
+def trace(rows, fits):
     """The estimates along training, of the first seed, against what is exact."""
-    lines = {  # column: style
-        "estimate": {
-            "ls": "",
-            "marker": "o",
-            "ms": 2.5,
-            "color": ORANGE,
-            "label": "$I$, estimated",
-        },
-        "information": {"color": BLUE, "label": "$I$, exact"},
-        "sampled_bound": {
-            "ls": "",
-            "marker": "x",
-            "ms": 3,
-            "mew": 0.7,
-            "color": "0.35",
-            "label": "bound, sampled",
-        },
-        "infomax_bound": {"ls": "--", "color": RED, "label": "bound, exact"},
-    }
     models = {}
     for row in rows:
         if row["question"] == 1:
@@ -479,8 +457,11 @@ def trace(rows, curves):
     for axis, ((name, target), own) in zip(axes[:, 0], models.items()):
         of = partial(problems.values, own, seed=own[0]["seed"])
         axis.axhline(target, color="0.75", lw=0.8)
-        for column, style in lines.items():
-            axis.plot(of("step"), of(column), **style)
+        axis.plot(of("step"), of("estimate"), "o", ms=2.5, color=ORANGE, label="$I$, estimated")
+        axis.plot(of("step"), of("information"), color=BLUE, label="$I$, exact")
+        sampled = {"ms": 3, "mew": 0.7, "color": "0.35", "label": "bound, sampled"}
+        axis.plot(of("step"), of("sampled_bound"), "x", **sampled)
+        axis.plot(of("step"), of("infomax_bound"), "--", color=RED, label="bound, exact")
         axis.set_title(f"{name}, M = {target:g}", loc="left", pad=2, fontsize=7)
     axis.set_xlabel("training step")
     figure.supylabel("nats", fontsize=7)
@@ -488,59 +469,65 @@ def trace(rows, curves):
     return figure
 
 
-def encoders(rows, curves):
-    """p(z|x), q and r for three values of x: an encoder of one draw, and of fifty."""
-    figure, axes = blank(2.9, 3, len(curves), sharex=True)
-    for column, (name, own) in zip(axes.T, curves.items()):
-        for axis, lines in zip(column, own):
-            z, exact, r, q, resampled = lines.T
-            axis.fill_between(z, exact, color="0.8", lw=0, label="$p(z|x)$, exact")
-            axis.plot(z, r, "--", color=RED, label="$r(z|x)$")
-            axis.plot(z, q, "-", color=BLUE, label="$q(z|x)$")
-            axis.plot(z, resampled, ":", color="k", label="$q$, resampled")
+def encoders(rows, fits):
+    """p(z|x), q and r for three values of x, M = 2: an encoder of one draw, and of fifty.
+
+    And q as its k draws are resampled: E p(x, z) / mean(w(z), w_2 ... w_k), w = p(x, z) / q(z|x).
+    """
+    z, tens = np.linspace(-3, 3, 301)[:, None], np.eye(10)
+    figure, axes = blank(2.9, 3, 2, sharex=True)
+    for column, name in zip(axes.T, ("1 draws", "50 draws")):
+        model, rng = fits[name][int(np.argmax(fits[name].targets == 2))], np.random.default_rng(0)
+        k = model.q_samples
+        for axis, i in zip(column, model.encoder(tens).mean[:, 0].argsort()[[1, 4, 7]]):
+            x = tens[[i]]
+            q, r = model.encoder(x), model.auxiliary(x)
+            joint = lambda z: np.exp(model.decoder(z).log_prob(x) + log_prior(z))
+            others = q.sample(rng.standard_normal((1000, k - 1, 1)))
+            weights = np.sum(joint(others) / np.exp(q.log_prob(others)), -1)[:, None]
+            density = np.exp(q.log_prob(z))
+            resampled = np.mean(k * joint(z) * density / (joint(z) + weights * density), 0)
+            exact = joint(z) / np.exp(mae.exact_log_likelihood(model.decoder, x))
+            axis.fill_between(z[:, 0], exact, color="0.8", lw=0, label="$p(z|x)$, exact")
+            axis.plot(z, np.exp(r.log_prob(z)), "--", color=RED, label="$r(z|x)$")
+            axis.plot(z, density, color=BLUE, label="$q(z|x)$")
+            axis.plot(z, resampled, ":k", label="$q$, resampled")
             axis.set(yticks=[], xlim=(-1.9, 1.9))
-        column[0].set_title(f"encoder of {name.replace('1 draws', '1 draw')}", pad=2, fontsize=7)
+        column[0].set_title(f"encoder of {k} draw{'s' * (k > 1)}", pad=2, fontsize=7)
         axis.set_xlabel("$z$")
     figure.legend(*axis.get_legend_handles_labels(), ncols=2, **ABOVE)
     return figure
 
 
-def read_back(rows, curves):
+def read_back(rows, fits):
     """Strings and bits read back, ELBO and likelihood against the exact I; other models by name."""
     rows = [row for row in rows if row["question"] == 9]
     held, others = ([row for row in rows if (row["target"] > 0) == own] for own in (True, False))
-    figure, axes = blank(4, 2, sharex=True)
-    (above,), (below,) = axes
+    figure, ((above,), (below,)) = blank(4, 2, sharex=True)
     solid, dashed = {"color": BLUE, "marker": "o"}, {"color": RED, "marker": "s", "ls": "--"}
-    lines = {  # column: name, axis, style; the point that the name stands at, and how far off
-        "strings": ("strings", above, solid, 2, (0, 4)),
-        "bits": ("bits", above, dashed, 2, (0, 4)),
-        "elbo": ("ELBO", below, solid, -6, (-14, -20)),
-        "log_likelihood": ("log-likelihood", below, dashed, -5, (4, 2)),
-    }
-    for column, (name, axis, style, at, offset) in lines.items():
-        points = np.array([[row["information"], row[column]] for row in held])
-        axis.plot(*points.T, ms=2.5, **style)
-        axis.annotate(
-            name, points[at], offset, textcoords="offset points", color=style["color"], fontsize=7
-        )
-        marks = np.repeat([*"*PvX^"], len(others) // 5)
-        for row, mark in zip(others, marks):
-            other = style | {"marker": mark, "mec": "w", "mew": 0.4}
-            axis.plot(row["information"], row[column], ms=6, **other)
+    lines = [  # the last: which point the name stands at, and how far off
+        (above, "strings", "strings", solid, 2, (0, 4)),
+        (above, "bits", "bits", dashed, 2, (0, 4)),
+        (below, "elbo", "ELBO", solid, -6, (-14, -20)),
+        (below, "log_likelihood", "log-likelihood", dashed, -5, (4, 2)),
+    ]
+    for axis, column, name, style, at, offset in lines:
+        points = [(row["information"], row[column]) for row in held]
+        axis.plot(*zip(*points), ms=2.5, **style)
+        note(axis, name, points[at], offset, ha="left", color=style["color"])
+        for row, mark in zip(others, np.repeat([*"*PvX^"], len(others) // 5)):
+            other = style | {"marker": mark, "ms": 6, "mec": "w", "mew": 0.4}
+            axis.plot(row["information"], row[column], **other)
     spots = [(0, -5, "left", "top"), (0, 7, "center", "bottom"), (0, -5, "center", "top"),
              (-5, 0, "right", "center"), (0, -5, "center", "top")]  # fmt: skip
-    for row, (*offset, ha, va) in zip(others[:: len({row["seed"] for row in rows})], spots):
+    for row, (*offset, ha, va) in zip(others[:: len(others) // 5], spots):
         name = row["setting"].removeprefix("causal, ").replace("vae", "VAE").replace(":", " ")
-        at, place = (row["information"], row["elbo"]), {"ha": ha, "va": va}
-        below.annotate(name, at, offset, textcoords="offset points", fontsize=7, **place)
-    for at, text in (
-        (problems.I_PROTOTYPE, "which prototype "),
-        (-problems.SEQUENCES.optimum, "$H(x)$ "),
-    ):
-        for axis in axes.flat:
+        note(below, name, (row["information"], row["elbo"]), offset, ha=ha, va=va)
+    known = {"which prototype ": problems.I_PROTOTYPE, "$H(x)$ ": -problems.SEQUENCES.optimum}
+    for text, at in known.items():
+        for axis in (above, below):
             axis.axvline(at, color="0.6", lw=0.8, ls=":")
-        above.text(at, 0.02, text, rotation=90, ha="right", color="0.3", fontsize=7)
+        above.text(at, 0.02, text, rotation=90, ha="right", color="0.3")
     below.margins(y=0.12)
     above.set(ylabel="share right", ylim=(0, 1.05))
     below.set(ylabel="nats", xlabel="exact $I(z, x)$ (nats)")

@@ -9,7 +9,6 @@ import contextlib
 import math
 import re
 import time
-import warnings
 from dataclasses import replace
 from functools import partial
 
@@ -18,13 +17,13 @@ from autograd import elementwise_grad
 from autograd.tracer import getval
 
 import batches
+import claims
 import mae
 import models
 import nets
 import problems
-from distributions import log_prior
 from problems import (
-    NORMAL, SEQUENCES, STD, STRINGS, UNIFORM, autoregressive, evaluate, holding, label, values,
+    NORMAL, SEQUENCES, STD, STRINGS, UNIFORM, autoregressive, evaluate, holding, values,
 )  # fmt: skip
 
 # ------------------------------------------------------------------------- training in the open
@@ -176,12 +175,6 @@ def named(question, setting, model):
     return names | {"target": float(model.targets), "seed": int(model.seeds)}
 
 
-def every(question, chosen):
-    """All rows of a question, and its fits."""
-    found = {name: one(question, name, case, chosen) for name, case in CASES[question].items()}
-    return sum((rows for rows, _ in found.values()), []), {k: fit for k, (_, fit) in found.items()}
-
-
 # ---------------------------------------------------------------- questions with more than cases
 
 TRACED = {
@@ -215,38 +208,7 @@ def while_training(chosen):
             see = partial(look, question, text, {*np.linspace(0, steps - 1, points).astype(int)})
             own = own | settings | {"likelihood": likelihood, "information": [target]}
             train(problem.data, r_steps=n, look=see, **own)
-    return rows, {}
-
-
-def encoders(chosen):
-    """5, and for three values of x, along z, what the models of M = 2 make of them."""
-    rows, fits = every(5, chosen)
-    curves = {}
-    for setting, draws in (("1 draws", 1), ("50 draws", 50)):
-        fit = fits[setting]
-        curves[setting] = posteriors(fit[int(np.argmax(fit.targets == 2))], draws)
-    return rows, curves
-
-
-def posteriors(model, draws):
-    """z, p(z|x), r(z|x), q(z|x), and q as its draws are resampled, (z, 5), for three values of x.
-
-    The last is E p(x, z) / mean(w(z), w_2 ... w_k), w = p(x, z) / q(z|x), over draws from q.
-    """
-    z, rng, tens = np.linspace(-3, 3, 301)[:, None], np.random.default_rng(0), np.eye(10)
-    curves = []
-    for x in tens[np.argsort(model.encoder(tens).mean[:, 0])[[1, 4, 7]]][:, None]:
-        q, joint = model.encoder(x), lambda z: np.exp(model.decoder(z).log_prob(x) + log_prior(z))
-        others = q.sample(rng.standard_normal((1000, draws - 1, 1)))
-        weights = np.sum(joint(others) / np.exp(q.log_prob(others)), -1)[:, None]
-        density, exact = (
-            np.exp(q.log_prob(z)),
-            np.exp(mae.exact_log_likelihood(model.decoder, x, tol=1e-6)),
-        )
-        resampled = np.mean(draws * joint(z) * density / (joint(z) + weights * density), 0)
-        r = np.exp(model.auxiliary(x).log_prob(z))
-        curves.append(np.stack([z[:, 0], joint(z) / exact, r, density, resampled], -1))
-    return curves
+    return rows
 
 
 def gradients(chosen):
@@ -258,7 +220,7 @@ def gradients(chosen):
         own, fit = one(7, name, case, chosen)
         fits.append(fit)
         rows += [row | {"variance": variance(fits[0][k], estimate)} for k, row in enumerate(own)]
-    return rows, {}
+    return rows
 
 
 def variance(model, estimate, batches=400):
@@ -291,7 +253,7 @@ def betas(chosen):
             8, name, (data, {mae.beta_vae(beta): [None], MAE: [target]}, {"seeds": 4}), chosen
         )
         rows += [row | {"target": target, "slope": slope} for row in own] + sweep
-    return rows, {}
+    return rows
 
 
 def costs(chosen):
@@ -320,25 +282,25 @@ def costs(chosen):
             taken.append(1000 * (time.process_time() - start) / settings["steps"])
         rows.append({"question": 10, "setting": name, "target": 1.0, "ms": min(taken)})
         rows[-1]["relative"] = rows[-1]["ms"] / rows[0]["ms"]
-    return rows, {}
+    return rows
 
 
 # ----------------------------------------------------------------------------------------- answers
 
-ANSWERS = {1: while_training, 5: encoders, 7: gradients, 8: betas, 10: costs}  # 2 comes with 1
+ANSWERS = {1: while_training, 7: gradients, 8: betas, 10: costs}  # 2 comes with 1
 TASKS = 9, 1, 3, 5, 8, 11, 10, 7, 6, 4  # what takes longest comes first
 
 
 def answer(chosen, question):
-    """The rows of one question, and what a figure needs beyond them."""
-    with warnings.catch_warnings():  # the tables say what came out, by exact values
-        warnings.simplefilter("ignore", mae.TrainingWarning)
-        own = ANSWERS.get(question, lambda chosen: (every(question, chosen)[0], {}))
-        return own(chosen)
+    """The rows of one question, and {case: Fit} of one that is cases only."""
+    if question in ANSWERS:
+        return ANSWERS[question](chosen), {}
+    found = {name: one(question, name, case, chosen) for name, case in CASES[question].items()}
+    return sum((rows for rows, _ in found.values()), []), {k: fit for k, (_, fit) in found.items()}
 
 
 def run(chosen, each=map):
-    """Rows and posteriors of all questions; each: a map, perhaps over several processes."""
+    """Rows of all questions, and the fits of 5; each: a map, perhaps over several processes."""
     found = dict(zip(TASKS, each(partial(answer, {"seed": 0} | chosen), TASKS)))
     return sum((found[question][0] for question in sorted(found)), []), found[5][1]
 
@@ -361,16 +323,15 @@ COLUMNS = {  # of the table of each question
 
 def table(rows, columns):
     """A line per setting and target: mean over its rows; up to four columns ± half the range."""
-    lines, key = [["", "M", *columns.values()]], lambda row: (row["setting"], label(row["target"]))
-    for names in dict.fromkeys(map(key, rows)):
-        own = np.array([[row[name] for name in columns] for row in rows if key(row) == names])
+    lines = [["", "M", *columns.values()]]
+    for names, group in claims.by_keys(rows, ("setting", "target")).items():
+        own = np.array([[row[name] for name in columns] for row in group])
         cells = [f"{mean:.4f}" for mean in own.mean(0).round(4) + 0.0]
         if len(columns) <= 4:
             cells = [f"{cell} ± {half:.4f}" for cell, half in zip(cells, np.ptp(own, 0) / 2)]
         lines.append([*names, *cells])
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    lines = [[cells[0].ljust(widths[0]), *map(str.rjust, cells[1:], widths[1:])] for cells in lines]
-    return "\n".join(map("  ".join, lines))
+    width = max(len(setting) for setting, *_ in lines)
+    return claims.aligned([[line[0].ljust(width), *line[1:]] for line in lines], str.rjust)
 
 
 def tables(rows):
