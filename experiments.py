@@ -149,7 +149,7 @@ EXPERIMENTS = {
         "digits of 64 pixels: I itself with codes of two, four and eight dimensions",
         {f"{n} codes": Group(DIGITS, FACE, {MAE: (3.0, 6.0)},
                              settings={"latent": n}) for n in (2, 4, 8)},
-        claims.two_sided,
+        claims.digits,
         keys=("group", "target"),
         heads=(*INTERVAL, "infomax_bound", "elbo", "rate"),
         settings={"seeds": 1, "steps": 2000, "batch": 64, "hidden": 64, "learning_rate": 5e-3,

@@ -385,7 +385,7 @@ def test_claims_are_made_of_the_worst_model():
 
 def test_claims_of_an_interval_are_made_of_its_worse_end():
     row = {"method": "lagrangian", "target": 3, "information_low": 2.95, "information_high": 3.05}
-    holds = lambda *rows: [claim[-1] for claim in claims.two_sided(rows)]
+    holds = lambda *rows: [claim[-1] for claim in claims.digits(rows)]
     assert holds(row) == [True]
     for end in (
         {"information_low": 2.85},
