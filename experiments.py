@@ -185,16 +185,14 @@ def experiment_of(path):
 
 def run(name, experiment, options):
     """Train, evaluate, write, draw, print one experiment -> its rows; whether all was written."""
-    chosen = {key: getattr(options, key) for key in (*USUAL, "information", "method")}
-    chosen = {key: value for key, value in chosen.items() if value is not None}
     known = {key: group.problem for key, group in experiment.groups.items()}
-    all_of = lambda group: USUAL | experiment.settings | group.settings | chosen
+    all_of = lambda group: USUAL | experiment.settings | group.settings | options.chosen
     settings = {key: all_of(group) for key, group in experiment.groups.items()}
     made = as_made(name, settings)
     with locked(options.out / name) as folder:
         fits = train(experiment.groups, settings, options.jobs, progress_line(f"{name}: trained"))
-        every = [(fit[k], key) for key, fit in fits.items() for k in range(len(fit))]
-        tasks = [partial(row_of, model, key, known[key]) for model, key in every]
+        every = ((key, fit[k]) for key, fit in fits.items() for k in range(len(fit)))
+        tasks = [partial(row_of, model, key, known[key]) for key, model in every]
         rows = processes.parallel(tasks, options.jobs, progress_line(f"{name}: evaluated"))
         lines = [claims.table(rows, experiment.keys, experiment.heads)]
         wrap = partial(textwrap.fill, width=90, subsequent_indent="    ")
@@ -273,22 +271,16 @@ def ask(options):
     """Answer the reviewers' questions -> their claims, and whether all was written."""
     import questions
 
-    chosen = {key: getattr(options, key) for key in ("seeds", "seed", "steps")}
-    chosen = {key: value for key, value in chosen.items() if value is not None}
     with locked(options.out / "questions") as folder:
         show = progress_line("questions: answered")
-        tasks = lambda answer, asked: [lambda report, one=one: answer(one) for one in asked]
-        each = lambda *given: processes.parallel(tasks(*given), options.jobs, show)
-        rows, fits = questions.run(chosen, each)
+        rows, fits = questions.run(options.chosen, options.jobs, show)
         claimed = [("questions", claim) for claim in claims.questions(rows)]
         tables = {0: claims.summary(claimed)} | questions.tables(rows)
         lines = [f"{name or 'claims'}\n{text}\n" for name, text in tables.items()]
-        page = Path(__file__).parent / "docs" / "questions.md"
-        lasting = {name: text for name, text in tables.items() if name != 10}  # times do not
-        text = questions.page(page.read_text("utf-8"), lasting)
-        files = {page.name: file_of(text)}
-        made, given = as_made("questions", chosen), (rows, fits)
-        return claimed, publish(folder, rows, lines, made, given, options, files)
+        text = (Path(__file__).parent / "docs" / "questions.md").read_text("utf-8")
+        files = {"questions.md": file_of(questions.page(text, tables))}
+        made = as_made("questions", options.chosen)
+        return claimed, publish(folder, rows, lines, made, (rows, fits), options, files)
 
 
 def run_all(options):
@@ -410,10 +402,11 @@ def parse(arguments):
         experiment = experiment_of(options.file) if options.file else EXPERIMENTS.get(options.name)
     except ValueError as error:
         fail(str(error))
-    for name in ("information", "method", *USUAL):
+    given = {name: getattr(options, name) for name in ("information", "method", *USUAL)}
+    options.chosen = {name: value for name, value in given.items() if value is not None}
+    for name in options.chosen:
         applies = experiment and (name != "method" or experiment.keys == ("target",))
-        applies = applies or (options.name == "questions" and name in ("seeds", "seed", "steps"))
-        if getattr(options, name) is not None and not applies:
+        if not (applies or options.name == "questions" and name in ("seeds", "seed", "steps")):
             fail(f"argument --{name.replace('_', '-')}: does not apply to {options.name}")
     for group in experiment.groups.values() if experiment else ():
         for value in options.information or ():

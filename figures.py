@@ -372,10 +372,8 @@ def posteriors(fits, rows, known):
         q, r = model.encoder(x), model.auxiliary(x)
         near = [p.mean + np.exp(p.log_var / 2) * np.linspace(-6, 6, 201) for p in (q, r)]
         grid = np.unique(np.append(np.linspace(-3.5, 3.5, 701), near))
-        z = grid[:, None, None]
-        log_joint = model.decoder(z).log_prob(x) + log_prior(z)  # (z, x)
-        exact = np.exp(log_joint - mae.exact_log_likelihood(model.decoder, x))
-        for density, shade in zip(exact.T, SHADES(3)):
+        z, exact = grid[:, None, None], mae.exact_posterior(model.decoder, x, grid[:, None])
+        for density, shade in zip(exact, SHADES(3)):
             area = axis.fill_between(grid, density, color=shade, alpha=0.5, lw=0)
         dashed, *_ = axis.plot(grid, np.exp(q.log_prob(z)), "k--")
         dotted, *_ = axis.plot(grid, np.exp(r.log_prob(z)), "k:")
@@ -487,7 +485,7 @@ def encoders(rows, fits):
             weights = np.sum(joint(others) / np.exp(q.log_prob(others)), -1)[:, None]
             density = np.exp(q.log_prob(z))
             resampled = np.mean(k * joint(z) * density / (joint(z) + weights * density), 0)
-            exact = joint(z) / np.exp(mae.exact_log_likelihood(model.decoder, x))
+            (exact,) = mae.exact_posterior(model.decoder, x, z, tol=1e-6)
             axis.fill_between(z[:, 0], exact, color="0.8", lw=0, label="$p(z|x)$, exact")
             axis.plot(z, np.exp(r.log_prob(z)), "--", color=RED, label="$r(z|x)$")
             axis.plot(z, density, color=BLUE, label="$q(z|x)$")
