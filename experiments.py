@@ -34,7 +34,7 @@ import processes
 from problems import (
     DIGITS, FACES, NORMAL, SEQUENCES, STD, UNIFORM, Problem, autoregressive, holding, row_of,
 )  # fmt: skip
-from results import as_made, locked, progress_line, publish, say
+from results import as_made, file_of, locked, progress_line, publish, say
 
 
 class Group(NamedTuple):
@@ -149,7 +149,7 @@ EXPERIMENTS = {
         "digits of 64 pixels: I itself with codes of two, four and eight dimensions",
         {f"{n} codes": Group(DIGITS, FACE, {MAE: (3.0, 6.0)},
                              settings={"latent": n}) for n in (2, 4, 8)},
-        claims.two_sided,
+        claims.digits,
         keys=("group", "target"),
         heads=(*INTERVAL, "infomax_bound", "elbo", "rate"),
         settings={"seeds": 1, "steps": 2000, "batch": 64, "hidden": 64, "learning_rate": 5e-3,
@@ -185,16 +185,14 @@ def experiment_of(path):
 
 def run(name, experiment, options):
     """Train, evaluate, write, draw, print one experiment -> its rows; whether all was written."""
-    chosen = {key: getattr(options, key) for key in (*USUAL, "information", "method")}
-    chosen = {key: value for key, value in chosen.items() if value is not None}
     known = {key: group.problem for key, group in experiment.groups.items()}
-    all_of = lambda group: USUAL | experiment.settings | group.settings | chosen
+    all_of = lambda group: USUAL | experiment.settings | group.settings | options.chosen
     settings = {key: all_of(group) for key, group in experiment.groups.items()}
     made = as_made(name, settings)
     with locked(options.out / name) as folder:
         fits = train(experiment.groups, settings, options.jobs, progress_line(f"{name}: trained"))
-        every = [(fit[k], key) for key, fit in fits.items() for k in range(len(fit))]
-        tasks = [partial(row_of, model, key, known[key]) for model, key in every]
+        every = ((key, fit[k]) for key, fit in fits.items() for k in range(len(fit)))
+        tasks = [partial(row_of, model, key, known[key]) for key, model in every]
         rows = processes.parallel(tasks, options.jobs, progress_line(f"{name}: evaluated"))
         lines = [claims.table(rows, experiment.keys, experiment.heads)]
         wrap = partial(textwrap.fill, width=90, subsequent_indent="    ")
@@ -202,24 +200,14 @@ def run(name, experiment, options):
         lines += [line for fit in fits.values() for line in claims.divergences(fit)]
         named = fits if len(fits) > 1 else dict(zip([""], fits.values()))
         files = {"models.npz": lambda path: models.save(path, named, made)}
-        drawings = lambda figures: figures.DRAWINGS[name](fits, rows, known)
-        return rows, publish(folder, rows, lines, made, drawings, options, files)
-
-
-@contextlib.contextmanager
-def silence():
-    """No warnings of training."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", mae.TrainingWarning)
-        yield
+        return rows, publish(folder, rows, lines, made, (fits, rows, known), options, files)
 
 
 def train(groups, settings, jobs, progress):
     """{group: Fit}: many groups are spread over the processes; few are trained in turn, by all."""
     outer, inner = (jobs, 1) if len(groups) > 2 * jobs else (1, jobs)
     tasks = [partial(train_group, groups[key], settings[key], inner) for key in groups]
-    with silence():  # the table says what came out, by exact values
-        return dict(zip(groups, processes.parallel(tasks, outer, progress)))
+    return dict(zip(groups, processes.parallel(tasks, outer, progress)))
 
 
 def train_group(group, settings, jobs, report):
@@ -259,8 +247,7 @@ def seconds(models=24, **settings):
     information, taken = np.linspace(0, 2, max(models // 4, 1)), []
     for _ in range(3):
         start = time.perf_counter()
-        with silence():
-            mae.fit(NORMAL.data, information=information, seeds=4, **COMMON | settings)
+        mae.fit(NORMAL.data, information=information, seeds=4, **COMMON | settings)
         taken.append(time.perf_counter() - start)
     return min(taken)
 
@@ -276,32 +263,24 @@ def scaling(options):
         rows.append(row | {"relative_step": per_step / common})
     lines = ["    grows  value  seconds  ms/step  of one step of 24 models and 64 examples"]
     lines += ["{:>9}{:>7}{:>9.3f}{:>9.3f}{:>8.2f}".format(*row.values()) for row in rows]
-    drawings = lambda figures: {"figure.png": figures.scaling(rows)}
     with locked(options.out / "scaling") as folder:
-        return publish(folder, rows, lines, as_made("scaling", COMMON), drawings, options)
+        return publish(folder, rows, lines, as_made("scaling", COMMON), (rows,), options)
 
 
 def ask(options):
     """Answer the reviewers' questions -> their claims, and whether all was written."""
     import questions
 
-    chosen = {key: getattr(options, key) for key in ("seeds", "seed", "steps")}
-    chosen = {key: value for key, value in chosen.items() if value is not None}
     with locked(options.out / "questions") as folder:
         show = progress_line("questions: answered")
-        tasks = lambda answer, asked: [lambda report, one=one: answer(one) for one in asked]
-        each = lambda *given: processes.parallel(tasks(*given), options.jobs, show)
-        rows, curves = questions.run(chosen, each)
+        rows, fits = questions.run(options.chosen, options.jobs, show)
         claimed = [("questions", claim) for claim in claims.questions(rows)]
         tables = {0: claims.summary(claimed)} | questions.tables(rows)
         lines = [f"{name or 'claims'}\n{text}\n" for name, text in tables.items()]
-        page = Path(__file__).parent / "docs" / "questions.md"
-        lasting = {name: text for name, text in tables.items() if name != 10}  # times do not
-        text = questions.page(page.read_text("utf-8"), lasting)
-        files = {page.name: lambda path: Path(path).write_text(text, "utf-8")}
-        drawings = lambda figures: questions.figures(rows, curves)
-        made = as_made("questions", chosen)
-        return claimed, publish(folder, rows, lines, made, drawings, options, files)
+        text = (Path(__file__).parent / "docs" / "questions.md").read_text("utf-8")
+        files = {"questions.md": file_of(questions.page(text, tables))}
+        made = as_made("questions", options.chosen)
+        return claimed, publish(folder, rows, lines, made, (rows, fits), options, files)
 
 
 def run_all(options):
@@ -317,8 +296,7 @@ def run_all(options):
     held = sum(bool(claim[-1]) for _, claim in claimed)
     lines = [claims.summary(claimed), "", f"{held} of {len(claimed)} claims hold."]
     with locked(options.out / "all") as folder:
-        drawings = lambda figures: {"figure.png": figures.summary(every)}
-        complete &= publish(folder, every, lines, as_made("all", {}), drawings, options)
+        complete &= publish(folder, every, lines, as_made("all", {}), (every,), options)
     return complete and held == len(claimed)
 
 
@@ -344,7 +322,7 @@ def document(options):
         text = (answered if answered.exists() else page).read_text("utf-8")
         block = r'(?ms)^(\$ python experiments\.py (\S+)(?: \| grep "(.*?)")?\n).*?(?=^```)'
         text = re.sub(block, printed, text)
-        models.write(page.parent, {page.name: lambda path: Path(path).write_text(text, "utf-8")})
+        models.write(page.parent, {page.name: file_of(text)})
     for picture in (root / "docs").glob("*.png"):
         places = PICTURES.get(picture.stem, picture.stem + "/figure"), "questions/" + picture.stem
         for drawn in (options.out / f"{place}.png" for place in places):
@@ -424,10 +402,11 @@ def parse(arguments):
         experiment = experiment_of(options.file) if options.file else EXPERIMENTS.get(options.name)
     except ValueError as error:
         fail(str(error))
-    for name in ("information", "method", *USUAL):
+    given = {name: getattr(options, name) for name in ("information", "method", *USUAL)}
+    options.chosen = {name: value for name, value in given.items() if value is not None}
+    for name in options.chosen:
         applies = experiment and (name != "method" or experiment.keys == ("target",))
-        applies = applies or (options.name == "questions" and name in ("seeds", "seed", "steps"))
-        if getattr(options, name) is not None and not applies:
+        if not (applies or options.name == "questions" and name in ("seeds", "seed", "steps")):
             fail(f"argument --{name.replace('_', '-')}: does not apply to {options.name}")
     for group in experiment.groups.values() if experiment else ():
         for value in options.information or ():
@@ -440,6 +419,7 @@ def parse(arguments):
 def main(arguments=None):
     """The exit status: 0 if all is written, and of `all` every claim holds."""
     options, experiment = parse(arguments)
+    warnings.simplefilter("ignore", mae.TrainingWarning)  # tables say what came out, exactly
     if options.file:
         say(experiment.summary)
     commands = {"scaling": scaling, "all": run_all, "docs": document}

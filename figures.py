@@ -10,20 +10,18 @@ from functools import partial
 from pathlib import Path
 
 import matplotlib
-import matplotlib.style
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image  # which matplotlib brings with it
 
 import mae
 import problems
+import processes
 from distributions import log_prior
 
-matplotlib.rcdefaults()  # whatever a user's own settings ask for
-matplotlib.style.use(Path(__file__).with_name("mae.mplstyle"))
-SHADES = lambda share: colormaps["viridis"](0.85 * np.asarray(share))  # dark to light, not pale
+matplotlib.rc_file(Path(__file__).with_name("mae.mplstyle"))  # whatever a user's own settings are
+SHADES = lambda n: matplotlib.colormaps["viridis"](np.linspace(0, 0.85, n))  # dark to light
 ABOVE = {"loc": "outside upper center"}  # a legend
 ARROW = {"arrowstyle": "->", "lw": 0.6}
 
@@ -34,17 +32,27 @@ def blank(height, rows=1, columns=1, **options):
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
-def files(figures):
-    """(file name, save(path)) of each of {file name: figure}, and of the same as PDF."""
-    for name, figure in figures.items():
-        yield name, partial(save_png, figure)
-        yield name[:-3] + "pdf", partial(figure.savefig, metadata={"CreationDate": None})
+def files(name, given, jobs):
+    """{file name: bytes} of the figures of an experiment, each drawn in a process of its own."""
+    tasks = [lambda report, draw=draw: both(draw(*given)) for draw in DRAWINGS[name].values()]
+    saved = zip(DRAWINGS[name], processes.parallel(tasks, jobs))
+    return {f"{stem}.{kind}": data for stem, own in saved for kind, data in own.items()}
 
 
-def save_png(figure, path):
-    """In 256 colours, the nearest, which takes a third of the bytes."""
-    figure.savefig(buffer := io.BytesIO())
-    Image.open(buffer).convert("RGB").quantize(256, kmeans=1).save(path, "PNG", optimize=True)
+def both(figure):
+    """The bytes as PNG and as PDF."""
+    png = to_png(figure)
+    figure.set_layout_engine("none")  # the same again
+    figure.savefig(pdf := io.BytesIO(), format="pdf", metadata={"CreationDate": None})
+    return {"png": png, "pdf": pdf.getvalue()}
+
+
+def to_png(figure):
+    """In 256 colours, near enough, which takes a third of the bytes."""
+    figure.savefig(drawn := io.BytesIO())
+    colours = Image.open(drawn).convert("RGB").quantize(256, kmeans=1000)
+    colours.save(png := io.BytesIO(), "PNG", optimize=True)
+    return png.getvalue()
 
 
 def named(target):
@@ -73,7 +81,7 @@ def row_per_model(fits, rows, known, height=0.5):
 
 def note(axis, text, at, offset, **style):
     """A text so many points from a place of the axes."""
-    axis.annotate(text, at, offset, textcoords="offset points", ha="center", fontsize=7, **style)
+    axis.annotate(text, at, offset, textcoords="offset points", **{"ha": "center"} | style)
 
 
 def names_beside(axis, points, line):
@@ -86,7 +94,7 @@ def names_beside(axis, points, line):
     lead = {"arrowstyle": "-", "lw": 0.4, "color": "0.7", "relpos": (0, 0.5), "shrinkB": 2}
     for (name, point), level in zip([[*points.items()][i] for i in order], levels):
         axis.annotate(name, point, (1.05, level), textcoords="axes fraction", va="center", zorder=1,
-                      fontsize=7, arrowprops=lead, annotation_clip=False)  # fmt: skip
+                      arrowprops=lead, annotation_clip=False)  # fmt: skip
 
 
 def mixture(axis, model, x, truth):
@@ -101,8 +109,8 @@ def mixture(axis, model, x, truth):
     pieces = np.exp(density + log_prior(z[:, None])[:, None]) * dz
     px = np.exp(mae.exact_log_likelihood(model.decoder, x[::3, None]))
     axis.fill_between(x[::3], px, color="0.9", lw=0)
-    for piece, share in zip(pieces[:: 1 if z @ p.mean[:, 0] > 0 else -1], np.linspace(0, 1, 15)):
-        axis.plot(x, piece, color=SHADES(share), lw=0.8)
+    for piece, color in zip(pieces[:: 1 if z @ p.mean[:, 0] > 0 else -1], SHADES(15)):
+        axis.plot(x, piece, color=color, lw=0.8)
     axis.plot(x[::3], px, "k", lw=0.8)
     axis.plot(x, truth, "--", color="#E69F00", lw=0.8)
     return max(truth.max(), pieces.max())
@@ -122,7 +130,7 @@ def split_normal(fits, rows, known):
     *curves, total, true = axis.lines
     names = "$p(x|z)\\,p(z)\\,dz$, by $z$", "all $z$: $p(x)$", "truth"
     figure.legend([curves[7], total, true], names, ncols=3, **ABOVE)
-    return {"figure.png": figure, "history.png": history(*fits.values())}
+    return figure
 
 
 def categorical(fits, rows, known):
@@ -136,14 +144,14 @@ def categorical(fits, rows, known):
         axis.set(xlim=(z[0], z[-1]), ylim=(-0.03, 1.3), yticks=[0, 1])
     axis.set_xlabel("$z$")
     figure.suptitle("$p(x|z)$ for each $x$, by number or name; shaded: $p(z)$", fontsize=8)
-    return {"figure.png": figure, "history.png": history(*fits.values())}
+    return figure
 
 
 def by_place(axis, z, probs):
     """{name: p(name|z)}, dark to light by place along z; named where no other is as probable."""
     p = np.array([*probs.values()])  # (name, z)
     means = p @ z / p.sum(1)
-    for k, color in zip(means.argsort(), SHADES(np.linspace(0, 1, len(p)))):
+    for k, color in zip(means.argsort(), SHADES(len(p))):
         axis.plot(z, p[k], color=color)
         near = np.abs(z - means[k]).argmin()
         if p[k, near] > 1.1 * np.delete(p[:, near], k).max():
@@ -158,7 +166,7 @@ def own(fits, rows, known):
     models, z = [*first_seed(fits, rows)], np.linspace(-2.5, 2.5, 201)
     figure, axes = blank(0.6 + 0.9 * fit.features, fit.features, sharex=True)
     for i, (axis, name) in enumerate(zip(axes[:, 0], problem.names)):
-        for (_, model, _), color in zip(models, SHADES(np.linspace(0, 1, len(models)))):
+        for (_, model, _), color in zip(models, SHADES(len(models))):
             p = model.decoder(z[:, None])
             mean, std = p.mean[:, i], p.std[:, i]
             axis.fill_between(z, mean - std, mean + std, color=color, alpha=0.2, lw=0)
@@ -167,7 +175,7 @@ def own(fits, rows, known):
         in_units(axis.yaxis, problem, i)
     axis.set_xlabel("code $z$; band: one standard deviation of $p(x|z)$")
     figure.legend(*axis.get_legend_handles_labels(), ncols=4, **ABOVE)
-    return {"figure.png": figure, "history.png": history(fit)}
+    return figure
 
 
 def in_units(axis, problem, feature):
@@ -181,8 +189,9 @@ def in_units(axis, problem, feature):
         axis.set_ticks((np.array(ticks) - mean) / std, map("{:g}".format, ticks))
 
 
-def history(fit):
+def history(fits, rows, known):
     """While training, by target: means of some steps and over seeds, and the range of the seeds."""
+    (fit,) = fits.values()
     middle = (fit.history["lower"] + fit.history["upper"]) / 2
     shown = {"estimate of $I$ (nats)": middle, "ELBO (nats)": fit.history["elbo"]}
     if any(has := fit.methods == "lagrangian"):
@@ -196,7 +205,7 @@ def history(fit):
         axis.axvspan(0, mae.RAMP * steps * (targets[-1] > 0), color="0.93", lw=0)
         axis.set(ylabel=text, xlim=(0, steps))
         x, y, ends = means(np.arange(steps) + 0.5), means(values), {}  # y: (block, model)
-        for i, color in enumerate(SHADES(np.linspace(0, 1, len(targets)))):
+        for i, color in enumerate(SHADES(len(targets))):
             own = y[:, which == i]
             if np.isfinite(own).any():  # the method has a multiplier
                 axis.fill_between(x, own.min(1), own.max(1), color=color, alpha=0.3, lw=0)
@@ -229,7 +238,7 @@ def likelihood(fits, rows, known):
         ends[f"{name}\ndecoder"] = max(map(point, own))
     names_beside(axis, ends, 0.16)
     axis.set(xlabel="exact information $I(z, x)$ (nats)", ylabel="log-likelihood (nats)")
-    return {"figure.png": figure}
+    return figure
 
 
 NAMES = {"vae": "VAE", "lagrangian": "MAE", "anneal": "KL annealed", "beta": "beta-VAE", "im": "IM"}
@@ -270,13 +279,13 @@ def sequences(fits, rows, known):
     axis.plot(*np.reshape([*line.values()], (-1, 2)).T, "k-")
     note(axis, "better", (0.15, 0.75), (0, 35), xycoords="axes fraction", arrowprops=ARROW)
     axis.set(xlabel="exact information $I(z, x)$ (nats)", ylabel="KL(true $p(x)$ || model) (nats)")
-    wanted, fit = problems.I_PROTOTYPE, fits["causal"]
-    nearest = np.argmax(np.where(fit.targets <= wanted, fit.targets, -1))  # from below
-    return {"figure.png": figure, "strings.png": strings(fit[nearest])}
+    return figure
 
 
-def strings(model):
+def strings(fits, rows, known):
     """Along the code: p(bit = 1 | z) for every bit, and p(prototype | z)."""
+    wanted, fit = problems.I_PROTOTYPE, fits["causal"]
+    model = fit[np.argmax(np.where(fit.targets <= wanted, fit.targets, -1))]  # nearest, from below
     figure, ((above,), (below,)) = blank(3.2, 2, sharex=True, height_ratios=[2, 3])
     z = np.linspace(-2, 2, 21)
     probs = model.decoder(z[:, None]).probs  # (z, strings)
@@ -302,7 +311,7 @@ def methods(fits, rows, known):
         axis.yaxis.set_major_formatter(lambda y, _: f"{y:g}" if y > least else f"≤ {least:g}")
         axis.set(title=group, ylabel="ELBO lost (nats)")
     axis.set_xlabel("rate, KL[$q(z|x)$ || $p(z)$] (nats)")
-    return {"figure.png": figure}
+    return figure
 
 
 def faces(fits, rows, known):
@@ -318,7 +327,7 @@ def faces(fits, rows, known):
         row[0].imshow(np.block([list(line) for line in drawn]), vmin=-1, vmax=1,
                       extent=(-2.1, 2.1, -2.1, 2.1))  # fmt: skip
         for axis, factor in zip(row[1:], truth.T):
-            axis.scatter(*code.T, s=3, linewidths=0, c=SHADES(factor / 2 + 0.5))
+            axis.scatter(*code.T, s=3, lw=0, cmap="viridis", c=factor, vmin=-1, vmax=1.35)
             axis.set(aspect="equal", anchor="N", xlim=(-most, most), ylim=(-most, most))
         for axis in row:
             axis.set(xticks=[-2, 0, 2], yticks=[-2, 0, 2], xlabel="first code")
@@ -327,7 +336,7 @@ def faces(fits, rows, known):
     axes[0, 0].set_title("decoded faces", fontsize=7)
     axes[0, 1].set_title("codes: angle\n(dark is right)", fontsize=7)
     axes[0, 2].set_title("codes: emotion\n(dark is sad)", fontsize=7)
-    return {"figure.png": figure}
+    return figure
 
 
 def digits(fits, rows, known):
@@ -339,7 +348,7 @@ def digits(fits, rows, known):
         axis.imshow(np.block([list(drawn)]), vmin=-1, vmax=1)
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
-    return {"figure.png": figure}
+    return figure
 
 
 def had(rows):
@@ -363,10 +372,8 @@ def posteriors(fits, rows, known):
         q, r = model.encoder(x), model.auxiliary(x)
         near = [p.mean + np.exp(p.log_var / 2) * np.linspace(-6, 6, 201) for p in (q, r)]
         grid = np.unique(np.append(np.linspace(-3.5, 3.5, 701), near))
-        z = grid[:, None, None]
-        log_joint = model.decoder(z).log_prob(x) + log_prior(z)  # (z, x)
-        exact = np.exp(log_joint - mae.exact_log_likelihood(model.decoder, x))
-        for density, shade in zip(exact.T, SHADES([0.0, 0.5, 1.0])):
+        z, exact = grid[:, None, None], mae.exact_posterior(model.decoder, x, grid[:, None])
+        for density, shade in zip(exact, SHADES(3)):
             area = axis.fill_between(grid, density, color=shade, alpha=0.5, lw=0)
         dashed, *_ = axis.plot(grid, np.exp(q.log_prob(z)), "k--")
         dotted, *_ = axis.plot(grid, np.exp(r.log_prob(z)), "k:")
@@ -398,7 +405,7 @@ def information(fits, rows, known):
     axis.set_yticks(range(len(lines)), texts)
     axis.set(xlim=ends, ylim=(len(lines) - 0.5, -0.5), xlabel="$I(z, x) - M$ (nats); grey: ± 0.02")
     figure.legend(ncols=2, title="trained by", **ABOVE)
-    return {"figure.png": figure, "posteriors.png": posteriors(fits, rows, known)}
+    return figure
 
 
 def summary(rows):
@@ -432,5 +439,111 @@ def scaling(rows):
     return figure
 
 
-DRAWN = split_normal, categorical, own, likelihood, sequences, methods, faces, digits, information
-DRAWINGS = {draw.__name__.replace("_", "-"): draw for draw in DRAWN}
+# ------------------------------------------------------------------ of the reviewers' questions
+
+BLUE, RED, ORANGE = "#0072B2", "#D55E00", "#E69F00"  # also told apart in grey
+
+
+def trace(rows, fits):
+    """The estimates along training, of the first seed, against what is exact."""
+    models = {}
+    for row in rows:
+        if row["question"] == 1:
+            name = row["setting"].partition(",")[0], row["target"]
+            models.setdefault(name, []).append(row)
+    figure, axes = blank(4.6, len(models), sharex=True)
+    for axis, ((name, target), own) in zip(axes[:, 0], models.items()):
+        of = partial(problems.values, own, seed=own[0]["seed"])
+        axis.axhline(target, color="0.75", lw=0.8)
+        axis.plot(of("step"), of("estimate"), "o", ms=2.5, color=ORANGE, label="$I$, estimated")
+        axis.plot(of("step"), of("information"), color=BLUE, label="$I$, exact")
+        sampled = {"ms": 3, "mew": 0.7, "color": "0.35", "label": "bound, sampled"}
+        axis.plot(of("step"), of("sampled_bound"), "x", **sampled)
+        axis.plot(of("step"), of("infomax_bound"), "--", color=RED, label="bound, exact")
+        axis.set_title(f"{name}, M = {target:g}", loc="left", pad=2, fontsize=7)
+    axis.set_xlabel("training step")
+    figure.supylabel("nats", fontsize=7)
+    figure.legend(*axis.get_legend_handles_labels(), ncols=2, **ABOVE)
+    return figure
+
+
+def encoders(rows, fits):
+    """p(z|x), q and r for three values of x, M = 2: an encoder of one draw, and of fifty.
+
+    And q as its k draws are resampled: E p(x, z) / mean(w(z), w_2 ... w_k), w = p(x, z) / q(z|x).
+    """
+    z, tens = np.linspace(-3, 3, 301)[:, None], np.eye(10)
+    figure, axes = blank(2.9, 3, 2, sharex=True)
+    for column, name in zip(axes.T, ("1 draws", "50 draws")):
+        model, rng = fits[name][int(np.argmax(fits[name].targets == 2))], np.random.default_rng(0)
+        k = model.q_samples
+        for axis, i in zip(column, model.encoder(tens).mean[:, 0].argsort()[[1, 4, 7]]):
+            x = tens[[i]]
+            q, r = model.encoder(x), model.auxiliary(x)
+            joint = lambda z: np.exp(model.decoder(z).log_prob(x) + log_prior(z))
+            others = q.sample(rng.standard_normal((1000, k - 1, 1)))
+            weights = np.sum(joint(others) / np.exp(q.log_prob(others)), -1)[:, None]
+            density = np.exp(q.log_prob(z))
+            resampled = np.mean(k * joint(z) * density / (joint(z) + weights * density), 0)
+            (exact,) = mae.exact_posterior(model.decoder, x, z, tol=1e-6)
+            axis.fill_between(z[:, 0], exact, color="0.8", lw=0, label="$p(z|x)$, exact")
+            axis.plot(z, np.exp(r.log_prob(z)), "--", color=RED, label="$r(z|x)$")
+            axis.plot(z, density, color=BLUE, label="$q(z|x)$")
+            axis.plot(z, resampled, ":k", label="$q$, resampled")
+            axis.set(yticks=[], xlim=(-1.9, 1.9))
+        column[0].set_title(f"encoder of {k} draw{'s' * (k > 1)}", pad=2, fontsize=7)
+        axis.set_xlabel("$z$")
+    figure.legend(*axis.get_legend_handles_labels(), ncols=2, **ABOVE)
+    return figure
+
+
+def read_back(rows, fits):
+    """Strings and bits read back, ELBO and likelihood against the exact I; other models by name."""
+    rows = [row for row in rows if row["question"] == 9]
+    held, others = ([row for row in rows if (row["target"] > 0) == own] for own in (True, False))
+    figure, ((above,), (below,)) = blank(4, 2, sharex=True)
+    solid, dashed = {"color": BLUE, "marker": "o"}, {"color": RED, "marker": "s", "ls": "--"}
+    lines = [  # the last: which point the name stands at, and how far off
+        (above, "strings", "strings", solid, 2, (0, 4)),
+        (above, "bits", "bits", dashed, 2, (0, 4)),
+        (below, "elbo", "ELBO", solid, -6, (-14, -20)),
+        (below, "log_likelihood", "log-likelihood", dashed, -5, (4, 2)),
+    ]
+    for axis, column, name, style, at, offset in lines:
+        points = [(row["information"], row[column]) for row in held]
+        axis.plot(*zip(*points), ms=2.5, **style)
+        note(axis, name, points[at], offset, ha="left", color=style["color"])
+        for row, mark in zip(others, np.repeat([*"*PvX^"], len(others) // 5)):
+            other = style | {"marker": mark, "ms": 6, "mec": "w", "mew": 0.4}
+            axis.plot(row["information"], row[column], **other)
+    spots = [(0, -5, "left", "top"), (0, 7, "center", "bottom"), (0, -5, "center", "top"),
+             (-5, 0, "right", "center"), (0, -5, "center", "top")]  # fmt: skip
+    for row, (*offset, ha, va) in zip(others[:: len(others) // 5], spots):
+        name = row["setting"].removeprefix("causal, ").replace("vae", "VAE").replace(":", " ")
+        note(below, name, (row["information"], row["elbo"]), offset, ha=ha, va=va)
+    known = {"which prototype ": problems.I_PROTOTYPE, "$H(x)$ ": -problems.SEQUENCES.optimum}
+    for text, at in known.items():
+        for axis in (above, below):
+            axis.axvline(at, color="0.6", lw=0.8, ls=":")
+        above.text(at, 0.02, text, rotation=90, ha="right", color="0.3")
+    below.margins(y=0.12)
+    above.set(ylabel="share right", ylim=(0, 1.05))
+    below.set(ylabel="nats", xlabel="exact $I(z, x)$ (nats)")
+    return figure
+
+
+DRAWINGS = {  # of an experiment: {name: what draws it}
+    "split-normal": {"figure": split_normal, "history": history},
+    "categorical": {"figure": categorical, "history": history},
+    "own": {"figure": own, "history": history},
+    "likelihood": {"figure": likelihood},
+    "sequences": {"figure": sequences, "strings": strings},
+    "methods": {"figure": methods},
+    "faces": {"figure": faces},
+    "digits": {"figure": digits},
+    "information": {"figure": information, "posteriors": posteriors},
+    "questions": {"questions-trace": trace, "questions-posteriors": encoders,
+                  "questions-targets": read_back},
+    "all": {"figure": summary},
+    "scaling": {"figure": scaling},
+}  # fmt: skip

@@ -9,24 +9,22 @@ import contextlib
 import math
 import re
 import time
-import warnings
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 from autograd import elementwise_grad
 from autograd.tracer import getval
-from matplotlib import rc_context
-from matplotlib.figure import Figure
 
 import batches
+import claims
 import mae
 import models
 import nets
 import problems
-from distributions import log_prior
+import processes
 from problems import (
-    NORMAL, SEQUENCES, STD, STRINGS, UNIFORM, autoregressive, evaluate, holding, label, values,
+    NORMAL, SEQUENCES, STD, STRINGS, UNIFORM, autoregressive, evaluate, holding, values,
 )  # fmt: skip
 
 # ------------------------------------------------------------------------- training in the open
@@ -156,32 +154,29 @@ CASES = {  # question: {setting: problem and family, {method: targets}, settings
 }  # fmt: skip
 
 
+def fit(data, wanted, settings):
+    """The models of one case."""
+    (problem, likelihood), settings = data, {"seeds": 2, "steps": 1000, "batch": 64} | settings
+    methods, targets = zip(*((method, m) for method in wanted for m in wanted[method]))
+    way = settings.pop("way", partial(mae.fit, method=methods))
+    return way(problem.data, likelihood=likelihood, information=targets, **settings)
+
+
 def one(question, setting, case, chosen):
     """The rows and the fit of one case."""
-    (problem, likelihood), wanted, own = case
-    settings = {"seeds": 2, "steps": 1000, "batch": 64, "way": mae.fit} | own | chosen
-    methods, information = zip(*((method, m) for method in wanted for m in wanted[method]))
-    way = settings.pop("way")
-    settings |= {"method": methods} if way is mae.fit else {}
-    fit = way(problem.data, likelihood=likelihood, information=information, **settings)
-    rows = []
-    for k in range(len(fit)):
-        name = f"{setting}, {fit.methods[k]}" if len(wanted) > 1 else setting
-        row = evaluate(fit[k], problem) | named(question, name, fit[k])
-        rows.append(row | {"multiplier": float(fit.history["multiplier"][k, -1])})
-    return rows, fit
+    data, wanted, settings = case
+    models, rows = fit(data, wanted, settings | chosen), []
+    for k in range(len(models)):
+        name = f"{setting}, {models.methods[k]}" if len(wanted) > 1 else setting
+        row = evaluate(models[k], data[0]) | named(question, name, models[k])
+        rows.append(row | {"multiplier": float(models.history["multiplier"][k, -1])})
+    return rows, models
 
 
 def named(question, setting, model):
     """The columns that say which model a row is of."""
     names = {"question": question, "setting": setting, "method": str(model.methods)}
     return names | {"target": float(model.targets), "seed": int(model.seeds)}
-
-
-def every(question, chosen):
-    """All rows of a question, and its fits."""
-    found = {name: one(question, name, case, chosen) for name, case in CASES[question].items()}
-    return sum((rows for rows, _ in found.values()), []), {k: fit for k, (_, fit) in found.items()}
 
 
 # ---------------------------------------------------------------- questions with more than cases
@@ -194,8 +189,7 @@ TRACED = {
 
 def while_training(chosen):
     """1: estimates of I against I. 2: E KL[p(z|x) || r] = I - bound, with 1 and 5 steps of r."""
-    rows, settings = [], {"seeds": 2, "steps": 800} | chosen
-    steps = settings["steps"]
+    rows, steps = [], (OPEN | chosen)["steps"]
 
     def look(question, setting, looks, step, models, middle, bound):
         if step not in looks:
@@ -211,44 +205,12 @@ def while_training(chosen):
             row |= {"sampled_bound": float(sampled), "bound_gap": float(sampled - exact)}
             rows.append(row)
 
-    for setting, ((problem, likelihood), target, proposals) in TRACED.items():
+    for setting, (data, target, proposals) in TRACED.items():
         for question, n, points, own in ((1, 1, 40, proposals), (2, 1, 20, {}), (2, 5, 20, {})):
             text = setting if question == 1 else f"{setting}: {n} of r"
             see = partial(look, question, text, {*np.linspace(0, steps - 1, points).astype(int)})
-            own = own | settings | {"likelihood": likelihood, "information": [target]}
-            train(problem.data, r_steps=n, look=see, **own)
-    return rows, {}
-
-
-def encoders(chosen):
-    """5, and for three values of x, along z, what the models of M = 2 make of them."""
-    rows, fits = every(5, chosen)
-    curves = {}
-    for setting, draws in (("1 draws", 1), ("50 draws", 50)):
-        fit = fits[setting]
-        curves[setting] = posteriors(fit[int(np.argmax(fit.targets == 2))], draws)
-    return rows, curves
-
-
-def posteriors(model, draws):
-    """p(z|x), r(z|x), q(z|x), and q as its draws are resampled, (z, 4), for three values of x.
-
-    The last is E p(x, z) / mean(w(z), w_2 ... w_k), w = p(x, z) / q(z|x), over draws from q.
-    """
-    z, rng, tens = GRID[:, None], np.random.default_rng(0), np.eye(10)
-    curves = []
-    for x in tens[np.argsort(model.encoder(tens).mean[:, 0])[[1, 4, 7]]][:, None]:
-        q, joint = model.encoder(x), lambda z: np.exp(model.decoder(z).log_prob(x) + log_prior(z))
-        others = q.sample(rng.standard_normal((1000, draws - 1, 1)))
-        weights = np.sum(joint(others) / np.exp(q.log_prob(others)), -1)[:, None]
-        density, exact = (
-            np.exp(q.log_prob(z)),
-            np.exp(mae.exact_log_likelihood(model.decoder, x, tol=1e-6)),
-        )
-        resampled = np.mean(draws * joint(z) * density / (joint(z) + weights * density), 0)
-        r = np.exp(model.auxiliary(x).log_prob(z))
-        curves.append(np.stack([joint(z) / exact, r, density, resampled], -1))
-    return curves
+            fit(data, {MAE: [target]}, OPEN | own | {"r_steps": n, "look": see} | chosen)
+    return rows
 
 
 def gradients(chosen):
@@ -257,10 +219,10 @@ def gradients(chosen):
     ways = {"exact sum": one_sided, "score function": score_function(rng, baseline=False)}
     for name, estimate in (ways | {"and a baseline": score_function(rng)}).items():
         case = TENS, {MAE: [1.0, 2.0]}, OPEN | {"estimate": estimate}
-        own, fit = one(7, name, case, chosen)
-        fits.append(fit)
+        own, models = one(7, name, case, chosen)
+        fits.append(models)
         rows += [row | {"variance": variance(fits[0][k], estimate)} for k, row in enumerate(own)]
-    return rows, {}
+    return rows
 
 
 def variance(model, estimate, batches=400):
@@ -289,59 +251,55 @@ def betas(chosen):
         found = values(sweep, "information")[2:].reshape(-1, 2).mean(1)  # without the VAE's
         beta = round(float(np.interp(-target, -found, grid)), 4)
         slope = float(np.interp(beta, grid, np.gradient(found, grid)))
-        own, _ = one(
-            8, name, (data, {mae.beta_vae(beta): [None], MAE: [target]}, {"seeds": 4}), chosen
-        )
+        wanted = {mae.beta_vae(beta): [None], MAE: [target]}
+        own, _ = one(8, name, (data, wanted, {"seeds": 4}), chosen)
         rows += [row | {"target": target, "slope": slope} for row in own] + sweep
-    return rows, {}
+    return rows
 
 
 def costs(chosen):
     """10: milliseconds of processor time per step of 16 models, 64 examples, ten values of x."""
     free_of_i = lambda decoder, stand_in, z, *noise: (0 * z[..., 0],) * 2
+    score = score_function(np.random.default_rng(0))
     ways = {
-        "VAE, annealing, beta": (train, {"estimate": free_of_i, "constrained": True}),
-        "MAE, penalty, IM: the bound": (mae.fit, {"r_samples": 0}),
-        "the same, 4 proposals": (mae.fit, N4),
-        "the same, 16 proposals": (mae.fit, N16),
-        "the bound, 5 steps of r": (train, {"r_steps": 5}),
-        "the bound, score function": (
-            train,
-            {"estimate": score_function(np.random.default_rng(0))},
-        ),
-        "4 proposals, q of 5": (mae.fit, N4 | {"q_samples": 5}),
-        "4 proposals, q of 50": (mae.fit, N4 | {"q_samples": 50}),
+        "VAE, annealing, beta": OPEN | {"estimate": free_of_i, "constrained": True},
+        "MAE, penalty, IM: the bound": {"r_samples": 0},
+        "the same, 4 proposals": N4,
+        "the same, 16 proposals": N16,
+        "the bound, 5 steps of r": OPEN | {"r_steps": 5},
+        "the bound, score function": OPEN | {"estimate": score},
+        "4 proposals, q of 5": N4 | {"q_samples": 5},
+        "4 proposals, q of 50": N4 | {"q_samples": 50},
     }
-    rows, settings = [], {"information": [1.0], "likelihood": mae.CATEGORICAL, "dtype": "float32"}
-    settings |= {"seeds": 16, "seed": chosen["seed"], "steps": 50, "batch": 64}
-    for name, (way, own) in ways.items():
-        taken = []
+    rows, taken = [], []
+    for name, own in ways.items():
         for _ in range(3):
             start = time.process_time()
-            way(UNIFORM.data, **settings, **own)
-            taken.append(1000 * (time.process_time() - start) / settings["steps"])
-        rows.append({"question": 10, "setting": name, "target": 1.0, "ms": min(taken)})
+            fit(TENS, {MAE: [1.0]}, own | {"seeds": 16, "seed": chosen["seed"], "steps": 50})
+            taken.append(1000 * (time.process_time() - start) / 50)
+        rows.append({"question": 10, "setting": name, "target": 1.0, "ms": min(taken[-3:])})
         rows[-1]["relative"] = rows[-1]["ms"] / rows[0]["ms"]
-    return rows, {}
+    return rows
 
 
 # ----------------------------------------------------------------------------------------- answers
 
-ANSWERS = {1: while_training, 5: encoders, 7: gradients, 8: betas, 10: costs}  # 2 comes with 1
+ANSWERS = {1: while_training, 7: gradients, 8: betas, 10: costs}  # 2 comes with 1
 TASKS = 9, 1, 3, 5, 8, 11, 10, 7, 6, 4  # what takes longest comes first
 
 
-def answer(chosen, question):
-    """The rows of one question, and what a figure needs beyond them."""
-    with warnings.catch_warnings():  # the tables say what came out, by exact values
-        warnings.simplefilter("ignore", mae.TrainingWarning)
-        own = ANSWERS.get(question, lambda chosen: (every(question, chosen)[0], {}))
-        return own(chosen)
+def answer(chosen, question, report):
+    """The rows of one question, and {case: Fit} of one that is cases only."""
+    if question in ANSWERS:
+        return ANSWERS[question](chosen), {}
+    found = {name: one(question, name, case, chosen) for name, case in CASES[question].items()}
+    return sum((rows for rows, _ in found.values()), []), {k: fit for k, (_, fit) in found.items()}
 
 
-def run(chosen, each=map):
-    """Rows and posteriors of all questions; each: a map, perhaps over several processes."""
-    found = dict(zip(TASKS, each(partial(answer, {"seed": 0} | chosen), TASKS)))
+def run(chosen, jobs, progress):
+    """Rows of all questions, and the fits of 5."""
+    tasks = [partial(answer, {"seed": 0} | chosen, question) for question in TASKS]
+    found = dict(zip(TASKS, processes.parallel(tasks, jobs, progress)))
     return sum((found[question][0] for question in sorted(found)), []), found[5][1]
 
 
@@ -363,16 +321,15 @@ COLUMNS = {  # of the table of each question
 
 def table(rows, columns):
     """A line per setting and target: mean over its rows; up to four columns ± half the range."""
-    lines, key = [["", "M", *columns.values()]], lambda row: (row["setting"], label(row["target"]))
-    for names in dict.fromkeys(map(key, rows)):
-        own = np.array([[row[name] for name in columns] for row in rows if key(row) == names])
+    lines = [["", "M", *columns.values()]]
+    for names, group in claims.by_keys(rows, ("setting", "target")).items():
+        own = np.array([[row[name] for name in columns] for row in group])
         cells = [f"{mean:.4f}" for mean in own.mean(0).round(4) + 0.0]
         if len(columns) <= 4:
             cells = [f"{cell} ± {half:.4f}" for cell, half in zip(cells, np.ptp(own, 0) / 2)]
         lines.append([*names, *cells])
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    lines = [[cells[0].ljust(widths[0]), *map(str.rjust, cells[1:], widths[1:])] for cells in lines]
-    return "\n".join(map("  ".join, lines))
+    width = max(len(setting) for setting, *_ in lines)
+    return claims.aligned([[line[0].ljust(width), *line[1:]] for line in lines], str.rjust)
 
 
 def tables(rows):
@@ -385,100 +342,6 @@ def page(text, tables):
     """A page with these tables, each in the block under its mark, <!-- question -->."""
     for question, own in tables.items():
         block = rf"(?s)(<!-- {question} -->\n```).*?\n```"
-        text = re.sub(block, lambda found: f"{found[1]}\n{own}\n```", text)
+        if question != 10:  # times do not last
+            text = re.sub(block, lambda found: f"{found[1]}\n{own}\n```", text)
     return text
-
-
-# ----------------------------------------------------------------------------------------- figures
-
-SMALL = {"font.size": 7, "legend.fontsize": 7, "axes.titlesize": 7, "lines.linewidth": 1.1}
-SMALL |= {"axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False}
-BLUE, RED, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"  # also told apart in grey
-GRID = np.linspace(-3, 3, 301)
-
-
-def blank(height, rows=1, columns=1, **options):
-    """A figure as wide as a column of a paper, and its axes."""
-    figure = Figure(figsize=(3.4, height), dpi=200, layout="constrained")
-    return figure, figure.subplots(rows, columns, squeeze=False, **options)
-
-
-@rc_context(SMALL)
-def figures(rows, curves):
-    drawn = {"trace": trace(rows), "posteriors": around(curves), "targets": against_i(rows)}
-    return {f"questions-{name}.png": figure for name, figure in drawn.items()}
-
-
-def trace(rows):
-    """The estimates along training, of the first seed, against what is exact."""
-    figure, axes = blank(4.6, 4, sharex=True)
-    for axis, (name, (_, target, _)) in zip(axes[:, 0], TRACED.items()):
-        own = [
-            row for row in rows if row["question"] == 1 and row["setting"].startswith(f"{name}, ")
-        ]
-        of = partial(values, own, seed=own[0]["seed"])
-        axis.axhline(target, color="0.75", lw=0.8)
-        axis.plot(of("step"), of("estimate"), "o", ms=2.5, color=ORANGE, label="$I$, estimated")
-        axis.plot(of("step"), of("information"), "-", color=BLUE, label="$I$, exact")
-        sampled = {"ms": 3, "mew": 0.7, "color": "0.35", "label": "bound, sampled"}
-        axis.plot(of("step"), of("sampled_bound"), "x", **sampled)
-        axis.plot(of("step"), of("infomax_bound"), "--", color=RED, label="bound, exact")
-        axis.set_title(f"{name.split(',')[0]}, M = {target:g}", loc="left", pad=2)
-    axes[-1, 0].set_xlabel("training step")
-    figure.supylabel("nats", fontsize=7)
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
-    return figure
-
-
-def around(curves):
-    """p(z|x), q and r for three values of x: an encoder of one draw, and of fifty."""
-    figure, axes = blank(2.9, 3, len(curves), sharex=True)
-    for column, (name, own) in zip(axes.T, curves.items()):
-        for axis, lines in zip(column, own):
-            exact, r, q, resampled = lines.T
-            axis.fill_between(GRID, exact, color="0.8", lw=0, label="$p(z|x)$, exact")
-            axis.plot(GRID, r, "--", color=RED, label="$r(z|x)$")
-            axis.plot(GRID, q, "-", color=BLUE, label="$q(z|x)$")
-            axis.plot(GRID, resampled, ":", color="k", label="$q$, resampled")
-            axis.set(yticks=[], xlim=(-1.9, 1.9))
-        column[0].set_title(f"encoder of {name.replace('1 draws', '1 draw')}", pad=2)
-        column[-1].set_xlabel("$z$")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
-    return figure
-
-
-def against_i(rows):
-    """Strings and bits read back, ELBO and likelihood against the exact I; other models by name."""
-    rows = [row for row in rows if row["question"] == 9]
-    held, others = ([row for row in rows if (row["method"] == MAE.name) == own] for own in (1, 0))
-    figure, axes = blank(4, 2, sharex=True)
-    (above,), (below,) = axes
-    solid, dashed = {"color": BLUE, "marker": "o"}, {"color": RED, "marker": "s", "ls": "--"}
-    lines = {  # column: name, axis, style; the point that the name stands at, and how far off
-        "strings": ("strings", above, solid, (2, 0, 4)),
-        "bits": ("bits", above, dashed, (2, 0, 4)),
-        "elbo": ("ELBO", below, solid, (-6, -14, -20)),
-        "log_likelihood": ("log-likelihood", below, dashed, (-5, 4, 2)),
-    }  # fmt: skip
-    for column, (name, axis, style, (at, *offset)) in lines.items():
-        points = np.array([[row["information"], row[column]] for row in held])
-        axis.plot(*points.T, ms=2.5, **style)
-        axis.annotate(name, points[at], offset, textcoords="offset points", color=style["color"])
-        marks = np.repeat([*"*PvX^"], len(others) // 5)
-        for row, mark in zip(others, marks):
-            other = style | {"marker": mark, "mec": "w", "mew": 0.4}
-            axis.plot(row["information"], row[column], ms=6, **other)
-    spots = [(0, -5, "left", "top"), (0, 7, "center", "bottom"), (0, -5, "center", "top"),
-             (-5, 0, "right", "center"), (0, -5, "center", "top")]  # fmt: skip
-    for row, (*offset, ha, va) in zip(others[:: len({row["seed"] for row in rows})], spots):
-        name = row["setting"].removeprefix("causal, ").replace("vae", "VAE").replace(":", " ")
-        at, place = (row["information"], row["elbo"]), {"ha": ha, "va": va}
-        below.annotate(name, at, offset, textcoords="offset points", **place)
-    for at, text in ((problems.I_PROTOTYPE, "which prototype "), (-SEQUENCES.optimum, "$H(x)$ ")):
-        for axis in axes.flat:
-            axis.axvline(at, color="0.6", lw=0.8, ls=":")
-        above.text(at, 0.02, text, rotation=90, ha="right", color="0.3")
-    below.margins(y=0.12)
-    above.set(ylabel="share right", ylim=(0, 1.05))
-    below.set(ylabel="nats", xlabel="exact $I(z, x)$ (nats)")
-    return figure

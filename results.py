@@ -82,28 +82,34 @@ def as_made(name, settings):
     return json.dumps({"experiment": name, "settings": settings} | VERSIONS, indent=1) + "\n"
 
 
-def publish(folder, rows, lines, made, drawings, options, more=None):
-    """Write numbers, then figures = drawings(figures), print; more: files -> if all is written."""
-    text = "\n".join(lines) + "\n"
+def file_of(content):
+    """save(path) of a file with this text, or these bytes."""
+    data = content.encode() if isinstance(content, str) else content
+    return lambda path: Path(path).write_bytes(data)
+
+
+def publish(folder, rows, lines, made, given, options, more=None):
+    """Write numbers, then figures of what is given, print; more: files -> if all is written."""
     files = {
-        "metrics.csv": lambda path: write_metrics(rows, path),
-        "made.json": lambda path: Path(path).write_text(made, "utf-8"),
-        "table.txt": lambda path: Path(path).write_text(text, "utf-8"),
+        "metrics.csv": partial(write_metrics, rows),
+        "made.json": file_of(made),
+        "table.txt": file_of("\n".join(lines) + "\n"),
     }
-    stale = [f"{name}.{kind}" for name in FIGURES for kind in ("png", "pdf")]
+    stale = [f"{figure}.{kind}" for figure in FIGURES for kind in ("png", "pdf")]
     written = models.write(folder, files | (more or {}), stale=stale)
-    drawn, complete = ([], True) if options.no_plot else draw(folder, drawings)
+    drawn, complete = ([], True) if options.no_plot else draw(folder, given, options.jobs)
     say(*lines, *written, *drawn)
     return complete
 
 
-def draw(folder, drawings):
+def draw(folder, given, jobs):
     """Write the figures -> their paths, or why there are none; whether all is well."""
     os.environ["MPLBACKEND"] = "agg"  # whatever a user's own settings ask for
     try:
         import figures  # and with it matplotlib, which takes its time
 
-        return models.write(folder, dict(figures.files(drawings(figures)))), True
+        files = figures.files(folder.name, given, jobs)
+        return models.write(folder, {name: file_of(data) for name, data in files.items()}), True
     except Exception as error:  # the numbers are safe, and worth more than any figure
         why = " ".join(f"{type(error).__name__}: {error}".split())
         return [f"WARNING: no figures: {why}"], False

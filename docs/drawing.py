@@ -35,17 +35,17 @@ NOTES = {  # text: y
 
 def drawing():
     figure, ((axis,),) = figures.blank(2.2)
-    style = {"va": "center", "fontsize": 7}
+    style = {"va": "center", "ha": "center"}
     for text, (left, bottom, width, height) in BOXES.items():
         axis.add_patch(Rectangle((left, bottom), width, height, fc="0.92", ec="k", lw=0.6))
-        axis.text(left + width / 2, bottom + height / 2, text, ha="center", **style)
+        axis.text(left + width / 2, bottom + height / 2, text, **style)
     for text, (start, end, y) in ARROWS.items():
         axis.annotate(
             "", (end, y), (start, y), arrowprops=figures.ARROW | {"shrinkA": 0, "shrinkB": 0}
         )
-        axis.text((start + end) / 2, y + 0.3, text, ha="center", **style)
+        axis.text((start + end) / 2, y + 0.3, text, **style)
     for text, y in NOTES.items():
-        axis.text(5, y, text, ha="center", **style)
+        axis.text(5, y, text, **style)
     axis.set(xlim=(0, 10), ylim=(-0.5, 6))
     axis.axis("off")
     return figure
@@ -53,5 +53,5 @@ def drawing():
 
 if __name__ == "__main__":
     figure = drawing()
-    figures.save_png(figure, DOCS / "drawing.png")
+    (DOCS / "drawing.png").write_bytes(figures.to_png(figure))
     figure.savefig(DOCS / "drawing.svg", metadata={"Date": None})

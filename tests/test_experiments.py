@@ -191,8 +191,8 @@ def test_one_definition_changes_the_data_of_split_normal(tmp_path, monkeypatch):
     experiment = experiment._replace(groups={"split-normal": group})
     monkeypatch.setitem(experiments.EXPERIMENTS, "split-normal", experiment)
     draw = lambda *run: drawn.append(figures.split_normal(*run)) or drawn[0]
-    monkeypatch.setitem(figures.DRAWINGS, "split-normal", draw)
-    small = "--information none 0.5 --seeds 1 --steps 200 --batch 32 --out"
+    monkeypatch.setitem(figures.DRAWINGS["split-normal"], "figure", draw)
+    small = "--information none 0.5 --seeds 1 --steps 200 --batch 32 --jobs 1 --out"
     experiments.main(["split-normal", *small.split(), str(tmp_path)])
 
     x, log_dx = fine_grid(-9, 9, 100)
@@ -209,7 +209,7 @@ def test_one_definition_changes_the_data_of_split_normal(tmp_path, monkeypatch):
         encoder_information = mae.exact_encoder_information(fit[k].encoder, mixture.rows)
         assert row["encoder_information"] == pytest.approx(encoder_information, abs=1e-7)
     assert len(rows) == 2 and (folder / "figure.png").read_bytes()[:4] == FORMATS["png"]
-    for axis in drawn[0]["figure.png"].axes[:2]:
+    for axis in drawn[0].axes[:2]:
         *_, truth = axis.lines
         np.testing.assert_allclose(truth.get_ydata(), np.exp(log_p(truth.get_xdata())))
 
@@ -385,7 +385,7 @@ def test_claims_are_made_of_the_worst_model():
 
 def test_claims_of_an_interval_are_made_of_its_worse_end():
     row = {"method": "lagrangian", "target": 3, "information_low": 2.95, "information_high": 3.05}
-    holds = lambda *rows: [claim[-1] for claim in claims.two_sided(rows)]
+    holds = lambda *rows: [claim[-1] for claim in claims.digits(rows)]
     assert holds(row) == [True]
     for end in (
         {"information_low": 2.85},
