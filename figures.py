@@ -1,4 +1,4 @@
-"""The figures of the experiments: each takes (fits, rows, problems) of a run, all by group.
+"""The figures of the experiments, of (fits, rows, problems) of a run: the first and last by group.
 
 All are one column of a paper wide, in the one style of mae.mplstyle, and say the same in grey.
 """
@@ -444,7 +444,7 @@ def scaling(rows):
 BLUE, RED, ORANGE = "#0072B2", "#D55E00", "#E69F00"  # also told apart in grey
 
 
-def trace(rows, fits):
+def trace(fits, rows):
     """The estimates along training, of the first seed, against what is exact."""
     models = {}
     for row in rows:
@@ -467,7 +467,7 @@ def trace(rows, fits):
     return figure
 
 
-def encoders(rows, fits):
+def encoders(fits, rows):
     """p(z|x), q and r for three values of x, M = 2: an encoder of one draw, and of fifty.
 
     And q as its k draws are resampled: E p(x, z) / mean(w(z), w_2 ... w_k), w = p(x, z) / q(z|x).
@@ -497,7 +497,7 @@ def encoders(rows, fits):
     return figure
 
 
-def read_back(rows, fits):
+def read_back(fits, rows):
     """Strings and bits read back, ELBO and likelihood against the exact I; other models by name."""
     rows = [row for row in rows if row["question"] == 9]
     held, others = ([row for row in rows if (row["target"] > 0) == own] for own in (True, False))
