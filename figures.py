@@ -11,6 +11,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image  # which matplotlib brings with it
@@ -28,7 +29,7 @@ ARROW = {"arrowstyle": "->", "lw": 0.6}
 
 def blank(height, rows=1, columns=1, **options):
     """A figure one column wide, so many inches high, and its axes, (rows, columns)."""
-    figure = Figure(figsize=(3.4, height))
+    figure = Figure(figsize=(3.4, height), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
@@ -42,16 +43,17 @@ def files(name, given, jobs):
 def both(figure):
     """The bytes as PNG and as PDF."""
     png = to_png(figure)
-    figure.set_layout_engine("none")  # the same again
+    figure.set_layout_engine(None)  # it is laid out
     figure.savefig(pdf := io.BytesIO(), format="pdf", metadata={"CreationDate": None})
     return {"png": png, "pdf": pdf.getvalue()}
 
 
 def to_png(figure):
     """In 256 colours, near enough, which takes a third of the bytes."""
-    figure.savefig(drawn := io.BytesIO())
-    colours = Image.open(drawn).convert("RGB").quantize(256, kmeans=1000)
-    colours.save(png := io.BytesIO(), "PNG", optimize=True)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    image.quantize(256, kmeans=1000).save(png := io.BytesIO(), "PNG", optimize=True)
     return png.getvalue()
 
 
