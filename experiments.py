@@ -280,7 +280,7 @@ def ask(options):
         text = (Path(__file__).parent / "docs" / "questions.md").read_text("utf-8")
         files = {"questions.md": file_of(questions.page(text, tables))}
         made = as_made("questions", options.chosen)
-        return claimed, publish(folder, rows, lines, made, (rows, fits), options, files)
+        return claimed, publish(folder, rows, lines, made, (fits, rows), options, files)
 
 
 def run_all(options):

@@ -1,4 +1,4 @@
-"""The figures of the experiments: each takes (fits, rows, problems) of a run, all by group.
+"""The figures of the experiments, of (fits, rows, problems) of a run: the first and last by group.
 
 All are one column of a paper wide, in the one style of mae.mplstyle, and say the same in grey.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image  # which matplotlib brings with it
@@ -28,7 +29,7 @@ ARROW = {"arrowstyle": "->", "lw": 0.6}
 
 def blank(height, rows=1, columns=1, **options):
     """A figure one column wide, so many inches high, and its axes, (rows, columns)."""
-    figure = Figure(figsize=(3.4, height))
+    figure = Figure(figsize=(3.4, height), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
@@ -42,16 +43,17 @@ def files(name, given, jobs):
 def both(figure):
     """The bytes as PNG and as PDF."""
     png = to_png(figure)
-    figure.set_layout_engine("none")  # the same again
+    figure.set_layout_engine(None)  # it is laid out
     figure.savefig(pdf := io.BytesIO(), format="pdf", metadata={"CreationDate": None})
     return {"png": png, "pdf": pdf.getvalue()}
 
 
 def to_png(figure):
     """In 256 colours, near enough, which takes a third of the bytes."""
-    figure.savefig(drawn := io.BytesIO())
-    colours = Image.open(drawn).convert("RGB").quantize(256, kmeans=1000)
-    colours.save(png := io.BytesIO(), "PNG", optimize=True)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    image.quantize(256, kmeans=1000).save(png := io.BytesIO(), "PNG", optimize=True)
     return png.getvalue()
 
 
@@ -444,7 +446,7 @@ def scaling(rows):
 BLUE, RED, ORANGE = "#0072B2", "#D55E00", "#E69F00"  # also told apart in grey
 
 
-def trace(rows, fits):
+def trace(fits, rows):
     """The estimates along training, of the first seed, against what is exact."""
     models = {}
     for row in rows:
@@ -467,7 +469,7 @@ def trace(rows, fits):
     return figure
 
 
-def encoders(rows, fits):
+def encoders(fits, rows):
     """p(z|x), q and r for three values of x, M = 2: an encoder of one draw, and of fifty.
 
     And q as its k draws are resampled: E p(x, z) / mean(w(z), w_2 ... w_k), w = p(x, z) / q(z|x).
@@ -497,7 +499,7 @@ def encoders(rows, fits):
     return figure
 
 
-def read_back(rows, fits):
+def read_back(fits, rows):
     """Strings and bits read back, ELBO and likelihood against the exact I; other models by name."""
     rows = [row for row in rows if row["question"] == 9]
     held, others = ([row for row in rows if (row["target"] > 0) == own] for own in (True, False))

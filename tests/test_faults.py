@@ -14,6 +14,8 @@ import pytest
 from test_commands import contents, start
 from test_experiments import FORMATS, RESULTS, ROOT
 
+import experiments
+import figures
 import mae
 import models
 import processes
@@ -114,6 +116,17 @@ def test_what_is_written_says_how_and_does_not_depend_on_the_processes(tmp_path)
     assert made["settings"]["split-normal"]["steps"] == 20 and made["numpy"] == np.__version__
     with np.load(tmp_path / "1" / "split-normal" / "models.npz") as members:
         assert json.loads(str(members["made"])) == made
+
+
+@pytest.mark.parametrize("jobs", "12")
+def test_numbers_and_models_survive_a_figure_that_cannot_be_drawn(
+    jobs, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setitem(figures.DRAWINGS["split-normal"], "history", lambda *found: 1 / 0)
+    assert experiments.main([*QUICK, "--jobs", jobs, "--out", str(tmp_path)]) == 1
+    assert {*contents(tmp_path / "split-normal")} == {*RESULTS}
+    out = capsys.readouterr().out
+    assert out.splitlines()[-1] == "WARNING: no figures: ZeroDivisionError: division by zero"
 
 
 def workers(pid):

@@ -15,8 +15,8 @@ import problems
 SMALL = {"seeds": 2, "steps": 300, "batch": 32, "hidden": 8}
 
 
-def drawn(name, information, **settings):
-    """The figures of one small run, by name."""
+def given(name, information, **settings):
+    """Fits, rows and problems of one small run."""
     problem = {"split-normal": problems.NORMAL, "categorical": problems.UNIFORM}[name]
     likelihood = mae.GAUSSIAN if name == "split-normal" else mae.CATEGORICAL
     with warnings.catch_warnings():
@@ -25,8 +25,13 @@ def drawn(name, information, **settings):
             problem.data, information=information, likelihood=likelihood, **SMALL | settings
         )
     rows = [problems.row_of(fit[k], name, problem) for k in range(len(fit))]
-    given = {name: fit}, rows, {name: problem}
-    return {figure: draw(*given) for figure, draw in figures.DRAWINGS[name].items()}
+    return {name: fit}, rows, {name: problem}
+
+
+def drawn(name, *run, **settings):
+    """The figures of one small run, by name."""
+    found = given(name, *run, **settings)
+    return {figure: draw(*found) for figure, draw in figures.DRAWINGS[name].items()}
 
 
 @pytest.mark.parametrize("name", ["split-normal", "categorical"])
@@ -41,6 +46,20 @@ def test_figures_fit_a_column_and_their_text_can_be_read(name, information):
             for line in axis.lines:
                 low, high = sorted(axis.get_ylim())
                 assert low <= np.min(line.get_ydata()) and np.max(line.get_ydata()) <= high
+
+
+def test_the_files_of_figures_are_complete_and_do_not_depend_on_the_processes(monkeypatch):
+    found = given("split-normal", [None, 0.5])
+    one, two = (figures.files("split-normal", found, jobs) for jobs in (1, 2))
+    assert one == two
+    starts = {name: data[:4] for name, data in one.items()}
+    kinds = {"png": b"\x89PNG", "pdf": b"%PDF"}
+    names = ("figure", "history")
+    assert starts == {f"{name}.{kind}": kinds[kind] for name in names for kind in kinds}
+    monkeypatch.setitem(figures.DRAWINGS["split-normal"], "history", lambda *found: 1 / 0)
+    for jobs in (1, 2):
+        with pytest.raises(ZeroDivisionError):
+            figures.files("split-normal", found, jobs)
 
 
 def test_curves_of_split_normal_get_lighter_from_left_to_right_in_every_row():
