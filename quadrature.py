@@ -12,12 +12,14 @@ from itertools import pairwise
 import numpy as np
 
 import nets
-from distributions import INTEGER, MOST_BITS, is_number, log_prior, prior_entropy, reals, require
+from distributions import (
+    INTEGER, MOST_BITS, is_number, log_mean_exp, log_prior, prior_entropy, reals, require,
+)  # fmt: skip
 
 FAR = 40.0  # nats below the peak, where e^-40 = 4e-18 cannot change a sum of doubles
-ROWS = 64  # values of x integrated together
+ROWS, FEW = 64, 8  # values of x integrated together, at most, and where they have little in common
 MOST_POINTS = 2**29  # of an integral, a minute or less
-MOST_NUMBERS = 2**20  # in memory at a time, as one table of log p(x|z)
+AT_ONCE = 2**17  # numbers in a table of log p(x|z), which fits the cache
 TOL = {1: 1e-8, 2: 1e-6}  # by the dimension of the code
 
 
@@ -101,8 +103,7 @@ def exact_elbo(encoder, decoder, x, tol=None, with_error=False):
     codes = Codes(decoder, tol, encoder(x).shape[-1])
     q = _code("encoder", encoder, x, codes.tol, codes.latent)
     _check_company("encoder", encoder, x, q)
-    log_px_given_z = lambda z, log_q: codes.log_px_given_z(x, z)
-    reconstruction, error = code_mean(q, log_px_given_z, codes.tol, codes.ends)
+    reconstruction, error = codes.means_under(q, x)
     return _checked("exact_elbo", reconstruction - q.kl(), error, codes.tol, with_error)
 
 
@@ -116,8 +117,8 @@ def exact_encoder_information(encoder, x, tol=None, with_error=False):
     tol = _checked_tol(tol, latent)
     q = _code("encoder", encoder, x, tol, latent)
     _check_company("encoder", encoder, x, q)
-    log_sum = lambda log_q: np.logaddexp.reduce(log_q, -2, keepdims=True)  # of (..., x, z), over x
-    log_ratio = lambda z, log_q: log_q - (log_sum(log_q) - math.log(q.shape[-2]))
+    log_mean = lambda log_q: log_mean_exp(np.moveaxis(log_q, -2, 0))  # (..., x, z) -> (..., z)
+    log_ratio = lambda z, log_q: log_q - log_mean(log_q)[..., None, :]
     ends = lambda reach: [code_ends(reach, latent)] * latent
     kl, error = code_mean(q, log_ratio, tol, ends)
     information = np.maximum(kl.mean(-1), 0)
@@ -175,7 +176,11 @@ def _check_company(name, function, x, q):
         again = function(np.concatenate([x, x[..., :1, :]], -2))
     except Exception:
         again = function(x)
-    _check_repeats(name, q, q.unpack(again.params[..., : x.shape[-2], :]))
+    _check_repeats(name, q, part_of(again, slice(x.shape[-2])))
+
+
+def part_of(p, rows):
+    return p.unpack(p.params[..., rows, :])
 
 
 def _checked(name, value, error, tol, with_error):
@@ -192,28 +197,30 @@ class Codes:
     """A decoder of codes z ~ N(0, I), and what a look at it along a grid of codes tells.
 
     codes: some, closer where the decoder moves; survey: p(x|z) there; highest: bounds log p(x|z).
+    Where a decoder is asked for, its Codes will do: it is then not surveyed anew.
     """
 
     @np.errstate(over="ignore", invalid="ignore")  # what is not finite is refused
-    def __init__(self, decoder, tol, latent=1, negligible=-np.inf):
+    def __init__(self, decoder, tol, latent=1):
+        self.spent, self.negligible = Counter(), -np.inf
+        if isinstance(decoder, Codes):
+            self.__dict__ = decoder.__dict__ | self.__dict__
+            return
         nets.recycle_memory()
         self.tol, self.decoder, self.latent = _checked_tol(tol, latent), decoder, latent
-        self.negligible, self.spent = negligible, Counter()
         self.course = lambda z: self.given(z).course()
-        self.inner = (resolved if latent == 1 else resolved_plane)(
-            self.course, code_ends(10, latent)
-        )
+        find = resolved if latent == 1 else resolved_plane
+        self.inner = find(self.course, code_ends(10, latent))
         some = self.inner[:-1, None] + np.diff(self.inner)[:, None] * np.arange(8) / 8
         self.codes = grid(some.ravel(), latent)
-        self.survey, far = self.given(self.codes), self.given(grid(FAR_CODES, latent))
-        every = slice(None, None, -(-len(self.codes) // 50))
-        some = self.survey.unpack(self.survey.params[..., every, :])
-        _check_repeats("decoder", some, self.given(self.codes[every]))
+        look = self.given(np.concatenate([self.codes, grid(FAR_CODES, latent)]))
+        self.survey, self.highest = part_of(look, slice(len(self.codes))), np.max(look.highest())
+        every = slice(None, len(self.codes), -(-len(self.codes) // 50))
+        _check_repeats("decoder", part_of(look, every), self.given(self.codes[every]))
         # a logit of -inf is legal, and finite in the course
         finite = [np.isfinite(a).all() for a in (self.survey.params, self.survey.course())]
         if not any(finite):
             raise QuadratureError("the decoder returns values that are not finite")
-        self.highest = max(np.max(p.highest()) for p in (self.survey, far))
 
     def given(self, z):  # p(x|z)
         try:
@@ -241,26 +248,59 @@ class Codes:
     @np.errstate(over="ignore", invalid="ignore")  # what overflows is refused
     def posterior_means(self, x, auxiliary=None, means=True):
         """log p(x); means over p(z|x) of log p(x|z) and log r(z|x), if wanted; errors of all."""
-        rows = 16 * ROWS if self.survey.discrete else ROWS  # neighbours in x share their panels
-        blocks = [x[..., start : start + rows, :] for start in range(0, x.shape[-2], rows)]
-        results = [self._of_block(x, auxiliary and auxiliary(x), means) for x in blocks]
-        return [np.concatenate(parts, -1) for parts in zip(*results)]
+        prior, most = log_prior(self.codes)[:, None], 16 * ROWS if self.survey.discrete else ROWS
 
-    def _of_block(self, x, r, means):  # posterior_means, with r = r(z|x) or None
+        def of(rows):
+            some = x[..., rows, :]
+            if some.shape[-2] <= most:
+                look = self.survey.table(some) + prior
+                if some.shape[-2] <= most_rows(look) or self.survey.discrete:
+                    return self._of_block(some, auxiliary and auxiliary(some), look, means)
+
+        return by_halves(of, x.shape[-2])
+
+    def _of_block(self, x, r, look, means):  # posterior_means, with r = r(z|x) or None
         def integrand(z):
             log_px_given_z = self.log_px_given_z(x, z)
             values = (log_px_given_z, r.table(z)) if r else (log_px_given_z,)
             return log_px_given_z + log_prior(z), values if means else ()
 
         # beyond this reach even the highest log p(x|z) leaves the integrand e^-FAR below its peak
-        peaks = np.max(self.survey.table(x) + log_prior(self.codes)[:, None], -2)
+        peaks = look.max(-2)
         peak = max(np.min(peaks, initial=np.inf, where=peaks > -1e299), self.negligible)
         reach = np.sqrt(2 * max(FAR + self.highest - peak, 0)) if peak < np.inf else 10
         ends = self.ends(reach)
-        corners = integrand(grid(ends[0][[0, -1]], self.latent))[0]
-        if peak < np.inf and not np.all(corners <= peak - FAR):
+        corners = grid(ends[0][[0, -1]], self.latent)
+        beyond = self.log_px_given_z(x, corners) + log_prior(corners)
+        if peak < np.inf and not np.all(beyond <= peak - FAR):
             raise QuadratureError(f"the decoder's density grows beyond codes of {ends[0][-1]:.1e}")
         return integrate(integrand, ends, self.tol, self.negligible, self.spent)
+
+    def means_under(self, q, x):
+        """Means (..., batch) of log p(x|z) over z ~ q(z|x), q one distribution per row; errors."""
+
+        def of(rows):
+            some = part_of(q, rows)
+            if some.shape[-2] <= most_rows(some.table(self.codes).swapaxes(-1, -2)):
+                log_px_given_z = lambda z, log_q: self.log_px_given_z(x[..., rows, :], z)
+                return code_mean(some, log_px_given_z, self.tol, self.ends)
+
+        return by_halves(of, x.shape[-2])
+
+
+def by_halves(of, rows):
+    """of(slice) of all rows, joined along the last axis; where it is None, of each half of them."""
+    whole = lambda start, stop: of(slice(start, stop)) or [
+        np.concatenate(both, -1)
+        for both in zip(whole(start, (start + stop) // 2), whole((start + stop) // 2, stop))
+    ]
+    return whole(0, rows)
+
+
+def most_rows(log_w):
+    """How many of these rows, log w (..., codes, rows), share their panels: fewer if peaks are narrow."""
+    near = log_w > log_w.max(-2, keepdims=True) - FAR
+    return max(FEW, min(ROWS, 2 * FEW * near.mean(-1).sum(-1).max()))
 
 
 def joint_means(decoder, tol, latent, auxiliary=None):
@@ -350,6 +390,11 @@ def density_means(integrand, ends, tol):
 # ------------------------------------------------------------------ where the panels have to end
 
 REACHES = (10, 14, 20, 28, 38)  # standard deviations; of a normal e^-722 is beyond the last
+CODE_ENDS = {  # up to 1e9, and beyond 10 ever longer
+    latent: np.array([*-beyond[::-1], *np.negative(near[::-1]), 0, *near, *beyond])
+    for beyond in [10 * 1.25 ** np.arange(1, 84)]
+    for latent, near in ((1, [1, 2, 3, 4, 5.5, 7.5, 10]), (2, [1.5, 3, 5, 7.5, 10]))
+}
 FAR_CODES = np.array([-100.0, -50, -20, -12, 0, 12, 20, 50, 100])
 
 
@@ -362,10 +407,8 @@ def code_ends(reach, latent=1):
     """Panel ends for an integral over |z| < reach: close where the prior is, longer further out."""
     if not reach < 1e9:
         raise QuadratureError(f"codes as far out as {reach:.1e} would matter")
-    ends = [0, 1, 2, 3, 4, 5.5, 7.5, 10] if latent == 1 else [0, 1.5, 3, 5, 7.5, 10]
-    while ends[-1] < reach:
-        ends.append(ends[-1] * 1.25)
-    return np.unique(np.concatenate([-np.array(ends), ends]))
+    ends = CODE_ENDS[latent]
+    return ends[np.abs(ends) <= ends[np.searchsorted(ends, reach)]]
 
 
 def data_ends(mean, width, stds, sparse):
@@ -413,13 +456,11 @@ def resolved(course, ends, least=1e-6):
     course (points, 1) -> (..., points, values). What is narrower may hide, and so may what changes
     the course by less than that share of it.
     """
-    width, ends, panels = course(ends[:1, None]).size, [ends], np.array([*pairwise(ends)])
-    for closer in (256, 128, 64, 64, 64, 64, 64):  # halves keep the distance, then come closer
+    ends, panels = [ends], np.stack([ends[:-1], ends[1:]], -1)
+    for closer in (256, 128, 64, 64):  # halves keep the distance, then come closer
         close, from_33 = interpolation(closer)
-        points = panels.mean(1)[:, None] + np.diff(panels) / 2 * close
-        bad = []
-        parts = min(len(points), -(-points.size * width // MOST_NUMBERS))
-        for some in np.array_split(points, parts):
+        points, bad = panels.mean(1)[:, None] + np.diff(panels) / 2 * close, []
+        for some in (points[k : k + 16] for k in range(0, len(points), 16)):
             values = np.moveaxis(course(some.reshape(-1, 1)), -2, -1).reshape(-1, *some.shape)
             off = np.abs(values[..., :: closer // 32] @ from_33.T - values).max(-1)
             bad.append((off > least * (1 + np.abs(values).max(-1))).any(0))
@@ -458,7 +499,7 @@ def clenshaw_curtis(n, dims):
     angles, coefficients = chebyshev(n)
     k = np.arange(0, n + 1, 2)
     weights = (2 / (1 - k**2)) @ coefficients[::2]  # the integral of T_k is 2 / (1 - k^2), or 0
-    return grid(np.cos(angles), dims), np.column_stack([weights, 6 * coefficients[-4:].T])
+    return grid(np.cos(angles), dims), np.stack([weights, *6 * coefficients[-4:]])
 
 
 RULES = {1: clenshaw_curtis(32, 1), 2: clenshaw_curtis(16, 2)}
@@ -483,31 +524,33 @@ def integrate(integrand, ends, tol, negligible=-np.inf, spent=None):
         while todo.size:
             (low, high), todo = todo[..., :room], todo[..., room:]
             log_w, *values = at_points(integrand, low, high, points)
-            top, bottom = log_w.max(-1), log_w.min(-1)
+            top, bottom = log_w.max(0), log_w.min(0)  # (panel, ...)
             # all sums are kept relative to e^scale, the highest point so far
-            old, scale = scale, np.maximum(scale, top.max(-1))
+            old, scale = scale, np.maximum(scale, top.max(0))
             sums, errors = sums * np.exp(old - scale), errors * np.exp(old - scale)
             part, tails = panel_sums(log_w, values, means, scale, high - low, rule)
             # what rounding leaves of a sum, and of an exponent that is large itself
             rounding = (4e-15 + 1e-15 * np.minimum(np.abs(top), 1e14)) * np.abs(part)
-            totals = sums + part.sum(-1)
+            totals, error = sums + part.sum(1), tails.sum(0)
             mass = totals[0] + np.exp(np.minimum(negligible - scale, 700))
             small = max(tol, 1e-13) / kept * mass + 1e-15 * np.abs(totals)
-            error, small = tails.sum(0), small[..., None] + rounding
+            small = small[:, None] + rounding
             unresolved = (error > small).any(0) | may_hide(top, bottom, scale)
-            split = unresolved.any(tuple(range(unresolved.ndim - 1)))
+            split = unresolved.any(tuple(range(1, unresolved.ndim)))
             split &= (high - low).max(0) > shortest
-            kept += np.sum(~split)
-            sums = sums + part[..., ~split].sum(-1)
-            errors = errors + np.maximum(error, rounding)[..., ~split].sum(-1)
+            done = ~split
+            kept += np.count_nonzero(done)
+            sums = sums + part[:, done].sum(1)
+            errors = errors + np.maximum(error, rounding)[:, done].sum(1)
             # those of sums of w (value - mean), whatever the mean: what w misses, both sums miss
             old, means = means if means.size else 0, totals[1:] / np.maximum(totals[0], 1e-300)
             errors[1:] += np.abs(means - old) * errors[0]
-            todo = np.concatenate([todo, halves(low, high, tails, small, split)], -1)
+            if split.any():
+                todo = np.concatenate([todo, halves(low, high, tails, small, split)], -1)
             spent["points"] += log_w.size
             if spent["points"] > MOST_POINTS:
                 raise QuadratureError(f"tol={tol:.1e} is out of reach of {MOST_POINTS} points")
-            room = max(1, MOST_NUMBERS // (len(points) * scale.size))
+            room = max(1, AT_ONCE // (len(points) * scale.size))
         mass = np.maximum(sums[0], 1e-300)
         errors[1:] += np.abs(means - sums[1:] / mass) * errors[0]
         return scale + np.log(mass), sums[1:] / mass, np.where(sums[0] > 0, errors / mass, 1e300)
@@ -519,43 +562,49 @@ def grid_of(axes):
 
 
 def at_points(integrand, low, high, points):
-    """log w and each of the values at the points of the panels, (..., panel, point)."""
+    """log w and the values at the points of the panels, (point, 1 + values, panel, ...)."""
     t = ((low + high).T[:, None] + (high - low).T[:, None] * points) / 2  # (panel, point, dims)
     log_w, values = integrand(t.reshape(-1, len(low)))
-    lead = np.broadcast_shapes(log_w.shape, *(v.shape for v in values))[:-1]
-    every = (np.broadcast_to(a, (*lead, log_w.shape[-1])) for a in (log_w, *values))
-    return [a.reshape(*lead, *t.shape[:2]) for a in every]
+    shape = np.broadcast(log_w, *values).shape
+    every = (a if a.shape == shape else np.broadcast_to(a, shape) for a in (log_w, *values))
+    by_panel, points_first = (*shape[:-1], *t.shape[:2]), (-1, -2, *range(len(shape) - 1))
+    return [a.reshape(by_panel).transpose(points_first) for a in every]
 
 
 def panel_sums(log_w, values, means, scale, lengths, rule):
-    """Integrals of w and w value over each panel, (1 + values, ..., panel); tails (dims, ...).
+    """Integrals of w and w value over each panel, (1 + values, panel, ...); tails (dims, ...).
 
     The tails are those of w and w (value - mean).
     """
-    w = np.exp(log_w - scale[..., None, None])
-    sums, tails = np.stack([w, *(w * v for v in values)]), []
-    sums = sums.reshape(*sums.shape[:-1], *[len(rule)] * len(lengths))
-    for _ in lengths:  # the last axis first
-        both = sums @ rule
-        sums, tail, tails = both[..., 0], both[..., 1:], [tail @ rule[:, 0] for tail in tails]
-        if means.size:
-            tail[1:] -= means.reshape(*means.shape, *[1] * (tail.ndim - means.ndim)) * tail[0]
-        tails.insert(0, np.abs(tail).sum(-1))
-    volume = (lengths / 2).prod(0)
+    off = np.subtract(log_w, scale, order="C")
+    w = np.exp(np.maximum(off, -700)) * (off > -700)  # exp is slow where nothing is left
+    apply = lambda rule, a: (rule @ a.reshape(len(a), -1)).reshape(*rule.shape[:-1], *a.shape[1:])
+    sums, tails = [w, *(w * value for value in values)], []
+    sums = [a.reshape(*[len(rule[0])] * len(lengths), *a.shape[1:]) for a in sums]
+    for _ in lengths:  # the first axis first
+        both = np.stack([apply(rule, a) for a in sums])
+        sums, tail = both[:, 0], both[:, 1:]  # (1 + values, 4 coefficients, ..., panel, ...)
+        if len(means):
+            axes = [1] * (tail.ndim - means.ndim)
+            tail[1:] -= means.reshape(len(means), *axes, *scale.shape) * tail[0]
+        tails = [np.stack([apply(rule[0], a) for a in other]) for other in tails]
+        tails.append(np.abs(tail).sum(1))
+    volume = (lengths / 2).prod(0).reshape(-1, *[1] * scale.ndim)
     return sums * volume, np.stack(tails) * volume
 
 
 def may_hide(top, bottom, scale):
     """A peak may stand between two points: log w varies by tens of nats, and more would matter."""
-    return (top - bottom > 60) & (2 * top - bottom > scale[..., None] - FAR)
+    return (top - bottom > 60) & (2 * top - bottom > scale - FAR)
 
 
 def halves(low, high, tails, small, split):
     """The panels to be split, halved along the axis of the largest tail: (2, dims, panels)."""
-    low, high = low[:, split], high[:, split]
-    share = tails[..., split] / np.maximum(small[..., split], 1e-300)
-    largest = share.max(tuple(range(1, tails.ndim - 1)))  # (dims, panels)
-    along = (largest + 1e-9 * (high - low)).argmax(0) == np.arange(len(low))[:, None]
+    low, high, along = low[:, split], high[:, split], True
+    if len(low) > 1:
+        share = tails[:, :, split] / np.maximum(small[:, split], 1e-300)
+        largest = share.max((1, *range(3, share.ndim)))  # (dims, panels)
+        along = (largest + 1e-9 * (high - low)).argmax(0) == np.arange(len(low))[:, None]
     middle = (low + high) / 2
     lower, upper = np.where(along, middle, high), np.where(along, middle, low)
     return np.concatenate([[low, lower], [upper, high]], -1)
