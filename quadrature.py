@@ -438,7 +438,7 @@ def resolved_plane(course, ends):
             values = course(z)
             return values.reshape(*values.shape[:-2], len(t), -1)
 
-        return resolved(line, ends, 1e-2)
+        return resolved(line, ends, 1e-2, 5)
 
     lengths, needed = np.diff(ends), [np.diff(along(axis)) for axis in (0, 1)]
     # both halves of a panel are as long: its detail was resolved. At a jump, which no point can
@@ -450,19 +450,19 @@ def resolved_plane(course, ends):
     return np.append(np.concatenate(inside), ends[-1])
 
 
-def resolved(course, ends, least=1e-6):
+def resolved(course, ends, least=1e-6, closer=2):
     """Panel ends between which 33 points tell what a function is at 257, by halving the others.
 
     course (points, 1) -> (..., points, values). What is narrower may hide, and so may what changes
     the course by less than that share of it.
     """
     ends, panels = [ends], np.stack([ends[:-1], ends[1:]], -1)
-    for closer in (256, 128, 64, 64):  # halves keep the distance, then come closer
-        close, from_33 = interpolation(closer)
+    for n in (256, 128, *[64] * closer):  # halves keep the distance, then come closer
+        close, from_33 = interpolation(n)
         points, bad = panels.mean(1)[:, None] + np.diff(panels) / 2 * close, []
         for some in (points[k : k + 16] for k in range(0, len(points), 16)):
             values = np.moveaxis(course(some.reshape(-1, 1)), -2, -1).reshape(-1, *some.shape)
-            off = np.abs(values[..., :: closer // 32] @ from_33.T - values).max(-1)
+            off = np.abs(values[..., :: n // 32] @ from_33.T - values).max(-1)
             bad.append((off > least * (1 + np.abs(values).max(-1))).any(0))
         panels = panels[np.concatenate(bad)]
         if not len(panels):
@@ -546,7 +546,7 @@ def integrate(integrand, ends, tol, negligible=-np.inf, spent=None):
             old, means = means if means.size else 0, totals[1:] / np.maximum(totals[0], 1e-300)
             errors[1:] += np.abs(means - old) * errors[0]
             if split.any():
-                todo = np.concatenate([todo, halves(low, high, tails, small, split)], -1)
+                todo = np.concatenate([todo, pieces(low, high, tails, small, split)], -1)
             spent["points"] += log_w.size
             if spent["points"] > MOST_POINTS:
                 raise QuadratureError(f"tol={tol:.1e} is out of reach of {MOST_POINTS} points")
@@ -598,13 +598,17 @@ def may_hide(top, bottom, scale):
     return (top - bottom > 60) & (2 * top - bottom > scale - FAR)
 
 
-def halves(low, high, tails, small, split):
-    """The panels to be split, halved along the axis of the largest tail: (2, dims, panels)."""
-    low, high, along = low[:, split], high[:, split], True
+def pieces(low, high, tails, small, split):
+    """The panels to be split: in three, or in halves along the axis of the largest tail.
+
+    (2, dims, panels)
+    """
+    low, high, along, n = low[:, split], high[:, split], True, 3
     if len(low) > 1:
         share = tails[:, :, split] / np.maximum(small[:, split], 1e-300)
         largest = share.max((1, *range(3, share.ndim)))  # (dims, panels)
         along = (largest + 1e-9 * (high - low)).argmax(0) == np.arange(len(low))[:, None]
-    middle = (low + high) / 2
-    lower, upper = np.where(along, middle, high), np.where(along, middle, low)
-    return np.concatenate([[low, lower], [upper, high]], -1)
+        n = 2
+    ends = np.linspace(low, high, n + 1)
+    lower, upper = np.where(along, ends[:-1], low), np.where(along, ends[1:], high)
+    return np.stack([lower, upper]).transpose(0, 2, 3, 1).reshape(2, len(low), -1)  # in order
