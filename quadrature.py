@@ -17,7 +17,7 @@ from distributions import (
 )  # fmt: skip
 
 FAR = 40.0  # nats below the peak, where e^-40 = 4e-18 cannot change a sum of doubles
-ROWS, FEW = 64, 8  # values of x integrated together, at most, and where they have little in common
+ROWS = 48  # values of x integrated together
 MOST_POINTS = 2**29  # of an integral, a minute or less
 AT_ONCE = 2**17  # numbers in a table of log p(x|z), which fits the cache
 TOL = {1: 1e-8, 2: 1e-6}  # by the dimension of the code
@@ -103,7 +103,12 @@ def exact_elbo(encoder, decoder, x, tol=None, with_error=False):
     codes = Codes(decoder, tol, encoder(x).shape[-1])
     q = _code("encoder", encoder, x, codes.tol, codes.latent)
     _check_company("encoder", encoder, x, q)
-    reconstruction, error = codes.means_under(q, x)
+
+    def given_x(rows):
+        log_px_given_z = lambda z, log_q: codes.log_px_given_z(x[..., rows, :], z)
+        return code_mean(part_of(q, rows), log_px_given_z, codes.tol, codes.ends)
+
+    reconstruction, error = in_blocks(given_x, x.shape[-2])
     return _checked("exact_elbo", reconstruction - q.kl(), error, codes.tol, with_error)
 
 
@@ -212,8 +217,8 @@ class Codes:
         find = resolved if latent == 1 else resolved_plane
         self.inner = find(self.course, code_ends(10, latent))
         some = self.inner[:-1, None] + np.diff(self.inner)[:, None] * np.arange(8) / 8
-        self.codes = grid(some.ravel(), latent)
-        look = self.given(np.concatenate([self.codes, grid(FAR_CODES, latent)]))
+        self.codes = grid(*[some.ravel()] * latent)
+        look = self.given(np.concatenate([self.codes, grid(*[FAR_CODES] * latent)]))
         self.survey, self.highest = part_of(look, slice(len(self.codes))), np.max(look.highest())
         every = slice(None, len(self.codes), -(-len(self.codes) // 50))
         _check_repeats("decoder", part_of(look, every), self.given(self.codes[every]))
@@ -248,59 +253,37 @@ class Codes:
     @np.errstate(over="ignore", invalid="ignore")  # what overflows is refused
     def posterior_means(self, x, auxiliary=None, means=True):
         """log p(x); means over p(z|x) of log p(x|z) and log r(z|x), if wanted; errors of all."""
-        prior, most = log_prior(self.codes)[:, None], 16 * ROWS if self.survey.discrete else ROWS
-
-        def of(rows):
+        def given_x(rows):
             some = x[..., rows, :]
-            if some.shape[-2] <= most:
-                look = self.survey.table(some) + prior
-                if some.shape[-2] <= most_rows(look) or self.survey.discrete:
-                    return self._of_block(some, auxiliary and auxiliary(some), look, means)
+            r = auxiliary and auxiliary(some)
 
-        return by_halves(of, x.shape[-2])
+            def integrand(z):
+                log_px_given_z = self.log_px_given_z(some, z)
+                values = (log_px_given_z, r.table(z)) if r else (log_px_given_z,)
+                return log_px_given_z + log_prior(z), values if means else ()
 
-    def _of_block(self, x, r, look, means):  # posterior_means, with r = r(z|x) or None
-        def integrand(z):
-            log_px_given_z = self.log_px_given_z(x, z)
-            values = (log_px_given_z, r.table(z)) if r else (log_px_given_z,)
-            return log_px_given_z + log_prior(z), values if means else ()
+            ends = self._ends_for(some)
+            return integrate(integrand, ends, self.tol, self.negligible, self.spent)
 
-        # beyond this reach even the highest log p(x|z) leaves the integrand e^-FAR below its peak
-        peaks = look.max(-2)
+        return in_blocks(given_x, x.shape[-2], 1024 if self.survey.discrete else ROWS)
+
+    def _ends_for(self, x):
+        """Panel ends beyond which even the highest log p(x|z) leaves e^-FAR of a peak, or less."""
+        peaks = np.max(self.survey.table(x) + log_prior(self.codes)[:, None], -2)
         peak = max(np.min(peaks, initial=np.inf, where=peaks > -1e299), self.negligible)
-        reach = np.sqrt(2 * max(FAR + self.highest - peak, 0)) if peak < np.inf else 10
-        ends = self.ends(reach)
-        corners = grid(ends[0][[0, -1]], self.latent)
-        beyond = self.log_px_given_z(x, corners) + log_prior(corners)
-        if peak < np.inf and not np.all(beyond <= peak - FAR):
+        if peak == np.inf:
+            return self.ends(10)
+        ends = self.ends(np.sqrt(2 * max(FAR + self.highest - peak, 0)))
+        corners = grid(*(axis[[0, -1]] for axis in ends))
+        if not np.all(self.log_px_given_z(x, corners) + log_prior(corners) <= peak - FAR):
             raise QuadratureError(f"the decoder's density grows beyond codes of {ends[0][-1]:.1e}")
-        return integrate(integrand, ends, self.tol, self.negligible, self.spent)
-
-    def means_under(self, q, x):
-        """Means (..., batch) of log p(x|z) over z ~ q(z|x), q one distribution per row; errors."""
-
-        def of(rows):
-            some = part_of(q, rows)
-            if some.shape[-2] <= most_rows(some.table(self.codes).swapaxes(-1, -2)):
-                log_px_given_z = lambda z, log_q: self.log_px_given_z(x[..., rows, :], z)
-                return code_mean(some, log_px_given_z, self.tol, self.ends)
-
-        return by_halves(of, x.shape[-2])
+        return ends
 
 
-def by_halves(of, rows):
-    """of(slice) of all rows, joined along the last axis; where it is None, of each half of them."""
-    whole = lambda start, stop: of(slice(start, stop)) or [
-        np.concatenate(both, -1)
-        for both in zip(whole(start, (start + stop) // 2), whole((start + stop) // 2, stop))
-    ]
-    return whole(0, rows)
-
-
-def most_rows(log_w):
-    """How many of these rows, log w (..., codes, rows), share their panels: fewer if peaks are narrow."""
-    near = log_w > log_w.max(-2, keepdims=True) - FAR
-    return max(FEW, min(ROWS, 2 * FEW * near.mean(-1).sum(-1).max()))
+def in_blocks(of, rows, most=ROWS):
+    """of(slice) for all rows, joined along the last axis; neighbours in x share their panels."""
+    parts = [of(slice(start, start + most)) for start in range(0, rows, most)]
+    return [np.concatenate(each, -1) for each in zip(*parts)]
 
 
 def joint_means(decoder, tol, latent, auxiliary=None):
@@ -326,10 +309,8 @@ def joint_means(decoder, tol, latent, auxiliary=None):
         *means, error = (np.sum(np.exp(log_px) * value, -1) for value in values)
         return means, error, tol
     if p.shape[-1] != 1:
-        raise ValueError(
-            f"the decoder's x has {p.shape[-1]} features; averages over x need one: "
-            "mae.information_interval takes any number"
-        )
+        rule = "1 for averages over x; mae.information_interval takes any number"
+        raise ValueError(f"the decoder's x has {p.shape[-1]} features; it must be {rule}")
     mean, width = p.mean.ravel(), np.exp(0.5 * p.log_var).ravel()
     stds, codes.negligible, left = data_reach(codes, r, mean, width) if r else (REACHES[0], -70, 0)
     for sparse in (4, 1):
@@ -355,9 +336,7 @@ def data_reach(codes, r, mean, width):
         left = np.exp(np.max(log_px + most)) * stds * np.max(width)
         if left < codes.tol / 1000:
             return stds, -60 - np.max(most), left
-    raise QuadratureError(
-        "the auxiliary's log r(z|x) grows too fast for a p(x) that falls so slowly"
-    )
+    raise QuadratureError("the auxiliary's log r(z|x) grows too fast: p(x) falls too slowly")
 
 
 def code_mean(q, value, tol, ends):
@@ -370,7 +349,7 @@ def code_mean(q, value, tol, ends):
     for stds in REACHES:
         reach = np.max(np.abs(q.mean) + stds * np.exp(0.5 * q.log_var))
         with np.errstate(over="ignore", invalid="ignore"):
-            log_q, (values,) = integrand(grid(np.array([-reach, 0, reach]), q.shape[-1]))
+            log_q, (values,) = integrand(grid(*[(-reach, 0, reach)] * q.shape[-1]))
             left = log_q + np.log1p(np.abs(values))
         middle = left.shape[-1] // 2
         if np.all(np.delete(left, middle, -1) < -FAR):
@@ -390,25 +369,22 @@ def density_means(integrand, ends, tol):
 # ------------------------------------------------------------------ where the panels have to end
 
 REACHES = (10, 14, 20, 28, 38)  # standard deviations; of a normal e^-722 is beyond the last
-CODE_ENDS = {  # up to 1e9, and beyond 10 ever longer
-    latent: np.array([*-beyond[::-1], *np.negative(near[::-1]), 0, *near, *beyond])
-    for beyond in [10 * 1.25 ** np.arange(1, 84)]
-    for latent, near in ((1, [1, 2, 3, 4, 5.5, 7.5, 10]), (2, [1.5, 3, 5, 7.5, 10]))
-}
+FIRST_ENDS = {1: [0, 1, 2, 3, 4, 5.5, 7.5, 10], 2: [0, 1.5, 3, 5, 7.5, 10]}
 FAR_CODES = np.array([-100.0, -50, -20, -12, 0, 12, 20, 50, 100])
 
 
-def grid(axis, dims):
-    """All points with these coordinates, (points, dims)."""
-    return np.stack(np.meshgrid(*[axis] * dims, indexing="ij"), -1).reshape(-1, dims)
+def grid(*axes):
+    """All points with these coordinates along each axis, (points, dims)."""
+    return np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, len(axes))
 
 
 def code_ends(reach, latent=1):
     """Panel ends for an integral over |z| < reach: close where the prior is, longer further out."""
     if not reach < 1e9:
         raise QuadratureError(f"codes as far out as {reach:.1e} would matter")
-    ends = CODE_ENDS[latent]
-    return ends[np.abs(ends) <= ends[np.searchsorted(ends, reach)]]
+    ends = np.append(FIRST_ENDS[latent], 10 * 1.25 ** np.arange(1, 84))
+    ends = ends[: np.searchsorted(ends, max(reach, 10)) + 1]
+    return np.concatenate([-ends[:0:-1], ends])
 
 
 def data_ends(mean, width, stds, sparse):
@@ -456,20 +432,20 @@ def resolved(course, ends, least=1e-6, closer=2):
     course (points, 1) -> (..., points, values). What is narrower may hide, and so may what changes
     the course by less than that share of it.
     """
-    ends, panels = [ends], np.stack([ends[:-1], ends[1:]], -1)
+    ends, (low, high) = [ends], (ends[:-1], ends[1:])
     for n in (256, 128, *[64] * closer):  # halves keep the distance, then come closer
         close, from_33 = interpolation(n)
-        points, bad = panels.mean(1)[:, None] + np.diff(panels) / 2 * close, []
+        points, bad = ((low + high)[:, None] + (high - low)[:, None] * close) / 2, []
         for some in (points[k : k + 16] for k in range(0, len(points), 16)):
-            values = np.moveaxis(course(some.reshape(-1, 1)), -2, -1).reshape(-1, *some.shape)
+            values = course(some.reshape(-1, 1)).swapaxes(-1, -2).reshape(-1, *some.shape)
             off = np.abs(values[..., :: n // 32] @ from_33.T - values).max(-1)
             bad.append((off > least * (1 + np.abs(values).max(-1))).any(0))
-        panels = panels[np.concatenate(bad)]
-        if not len(panels):
+        low, high = np.stack([low, high])[:, np.concatenate(bad)]
+        if not low.size:
             break
-        ends.append(panels.mean(1))
-        panels = np.stack([panels[:, 0], panels.mean(1), panels.mean(1), panels[:, 1]], -1)
-        panels = panels.reshape(-1, 2)
+        middle = (low + high) / 2
+        ends.append(middle)
+        low, high = np.append(low, middle), np.append(middle, high)
     return np.unique(np.concatenate(ends))
 
 
@@ -499,7 +475,7 @@ def clenshaw_curtis(n, dims):
     angles, coefficients = chebyshev(n)
     k = np.arange(0, n + 1, 2)
     weights = (2 / (1 - k**2)) @ coefficients[::2]  # the integral of T_k is 2 / (1 - k^2), or 0
-    return grid(np.cos(angles), dims), np.stack([weights, *6 * coefficients[-4:]])
+    return grid(*[np.cos(angles)] * dims), np.stack([weights, *6 * coefficients[-4:]])
 
 
 RULES = {1: clenshaw_curtis(32, 1), 2: clenshaw_curtis(16, 2)}
@@ -517,9 +493,9 @@ def integrate(integrand, ends, tol, negligible=-np.inf, spent=None):
     spent, dims = Counter() if spent is None else spent, len(ends)
     (points, rule), room, kept = RULES[dims], 32, 16 * 4**dims
     sides = zip(*[(e[:-1], e[1:]) for e in ends])  # lower and upper ends
-    todo = np.array([grid_of(side) for side in sides], float)  # (2, dims, panels)
+    todo = np.array([grid(*side).T for side in sides], float)  # (2, dims, panels)
     shortest = 1e-13 * max(e[-1] - e[0] for e in ends)
-    scale, sums, errors, means = -np.inf, np.zeros(1), np.zeros(1), np.zeros(0)
+    scale, sums, errors, means = -np.inf, np.zeros(1), np.zeros(1), np.zeros(1)
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows ends as an error too large
         while todo.size:
             (low, high), todo = todo[..., :room], todo[..., room:]
@@ -535,16 +511,18 @@ def integrate(integrand, ends, tol, negligible=-np.inf, spent=None):
             mass = totals[0] + np.exp(np.minimum(negligible - scale, 700))
             small = max(tol, 1e-13) / kept * mass + 1e-15 * np.abs(totals)
             small = small[:, None] + rounding
-            unresolved = (error > small).any(0) | may_hide(top, bottom, scale)
-            split = unresolved.any(tuple(range(1, unresolved.ndim)))
+            # where log w varies by tens of nats, a peak that matters may stand between two points
+            may_hide = (top - bottom > 60) & (2 * top - bottom > scale - FAR)
+            split = (may_hide | (error > small).any(0)).any(tuple(range(1, top.ndim)))
             split &= (high - low).max(0) > shortest
             done = ~split
             kept += np.count_nonzero(done)
             sums = sums + part[:, done].sum(1)
             errors = errors + np.maximum(error, rounding)[:, done].sum(1)
             # those of sums of w (value - mean), whatever the mean: what w misses, both sums miss
-            old, means = means if means.size else 0, totals[1:] / np.maximum(totals[0], 1e-300)
-            errors[1:] += np.abs(means - old) * errors[0]
+            old, means = means, totals / np.maximum(totals[0], 1e-300)
+            means[0] = 0
+            errors = errors + np.abs(means - old) * errors[0]
             if split.any():
                 todo = np.concatenate([todo, pieces(low, high, tails, small, split)], -1)
             spent["points"] += log_w.size
@@ -552,13 +530,8 @@ def integrate(integrand, ends, tol, negligible=-np.inf, spent=None):
                 raise QuadratureError(f"tol={tol:.1e} is out of reach of {MOST_POINTS} points")
             room = max(1, AT_ONCE // (len(points) * scale.size))
         mass = np.maximum(sums[0], 1e-300)
-        errors[1:] += np.abs(means - sums[1:] / mass) * errors[0]
+        errors[1:] += np.abs(means - sums / mass)[1:] * errors[0]
         return scale + np.log(mass), sums[1:] / mass, np.where(sums[0] > 0, errors / mass, 1e300)
-
-
-def grid_of(axes):
-    """Product of coordinates that differ by axis, (dims, points)."""
-    return np.stack(np.meshgrid(*axes, indexing="ij")).reshape(len(axes), -1)
 
 
 def at_points(integrand, low, high, points):
@@ -574,41 +547,27 @@ def at_points(integrand, low, high, points):
 def panel_sums(log_w, values, means, scale, lengths, rule):
     """Integrals of w and w value over each panel, (1 + values, panel, ...); tails (dims, ...).
 
-    The tails are those of w and w (value - mean).
+    The tails are those of w and w (value - mean); the mean of w itself is kept as 0.
     """
     off = np.subtract(log_w, scale, order="C")
     w = np.exp(np.maximum(off, -700)) * (off > -700)  # exp is slow where nothing is left
-    apply = lambda rule, a: (rule @ a.reshape(len(a), -1)).reshape(*rule.shape[:-1], *a.shape[1:])
-    sums, tails = [w, *(w * value for value in values)], []
-    sums = [a.reshape(*[len(rule[0])] * len(lengths), *a.shape[1:]) for a in sums]
+    sums, tails = np.stack([w, *(w * value for value in values)], 1), []
+    sums = sums.reshape(*[len(rule[0])] * len(lengths), *sums.shape[1:])
     for _ in lengths:  # the first axis first
-        both = np.stack([apply(rule, a) for a in sums])
-        sums, tail = both[:, 0], both[:, 1:]  # (1 + values, 4 coefficients, ..., panel, ...)
-        if len(means):
-            axes = [1] * (tail.ndim - means.ndim)
-            tail[1:] -= means.reshape(len(means), *axes, *scale.shape) * tail[0]
-        tails = [np.stack([apply(rule[0], a) for a in other]) for other in tails]
-        tails.append(np.abs(tail).sum(1))
+        both = np.tensordot(rule, sums, 1)
+        sums, tail = both[0], both[1:]
+        tail -= means[:, None] * tail.take([0], -2 - scale.ndim)
+        tails = [*(np.tensordot(rule[0], other, 1) for other in tails), np.abs(tail).sum(0)]
     volume = (lengths / 2).prod(0).reshape(-1, *[1] * scale.ndim)
     return sums * volume, np.stack(tails) * volume
 
 
-def may_hide(top, bottom, scale):
-    """A peak may stand between two points: log w varies by tens of nats, and more would matter."""
-    return (top - bottom > 60) & (2 * top - bottom > scale - FAR)
-
-
 def pieces(low, high, tails, small, split):
-    """The panels to be split: in three, or in halves along the axis of the largest tail.
-
-    (2, dims, panels)
-    """
-    low, high, along, n = low[:, split], high[:, split], True, 3
-    if len(low) > 1:
-        share = tails[:, :, split] / np.maximum(small[:, split], 1e-300)
-        largest = share.max((1, *range(3, share.ndim)))  # (dims, panels)
-        along = (largest + 1e-9 * (high - low)).argmax(0) == np.arange(len(low))[:, None]
-        n = 2
-    ends = np.linspace(low, high, n + 1)
+    """The panels to be split, in three along the axis of the largest tail: (2, dims, panels)."""
+    low, high = low[:, split], high[:, split]
+    share = tails[:, :, split] / np.maximum(small[:, split], 1e-300)
+    largest = share.max((1, *range(3, share.ndim)))  # (dims, panels)
+    along = (largest + 1e-9 * (high - low)).argmax(0) == np.arange(len(low))[:, None]
+    ends = np.linspace(low, high, 4)
     lower, upper = np.where(along, ends[:-1], low), np.where(along, ends[1:], high)
-    return np.stack([lower, upper]).transpose(0, 2, 3, 1).reshape(2, len(low), -1)  # in order
+    return np.stack([lower, upper]).transpose(0, 2, 3, 1).reshape(2, len(low), -1)
