@@ -96,7 +96,9 @@ def exact_values(model, problem, tol):
         return log_px, elbo, model.encoder(x).kl(), log_px_error + elbo_error
 
     (log_px, elbo, rate, inner_error), outer_error = problem.data_mean(given)
-    (information, bound), error = mae.exact_information_and_bound(decoder, model.auxiliary, **settings)
+    (information, bound), error = mae.exact_information_and_bound(
+        decoder, model.auxiliary, **settings
+    )
     encoder_information, encoder_error = mae.exact_encoder_information(
         model.encoder, problem.rows, **settings
     )

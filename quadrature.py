@@ -4,7 +4,6 @@
 where the panels of the integrals have to end, and the integral itself.
 """
 
-import math
 from collections import Counter
 from functools import cache
 from itertools import pairwise
@@ -49,8 +48,9 @@ def exact_posterior(decoder, x, z, tol=None, with_error=False):
     -> (..., batch, points), a density in z, which integrates to 1; its error grows with it.
     """
     x, z = _finite(x), _finite(z, "z")
-    log_px, error = exact_log_likelihood(decoder, x, tol, True, z.shape[-1])
-    log_pxz = Codes(decoder, tol, z.shape[-1]).log_px_given_z(x, z) + log_prior(z)
+    codes = Codes(decoder, tol, z.shape[-1])
+    log_px, error = exact_log_likelihood(codes, x, with_error=True)
+    log_pxz = codes.log_px_given_z(x, z) + log_prior(z)
     density = np.exp(log_pxz - log_px[..., None])
     return (density, density * error[..., None]) if with_error else density
 
@@ -223,8 +223,7 @@ class Codes:
         every = slice(None, len(self.codes), -(-len(self.codes) // 50))
         _check_repeats("decoder", part_of(look, every), self.given(self.codes[every]))
         # a logit of -inf is legal, and finite in the course
-        finite = [np.isfinite(a).all() for a in (self.survey.params, self.survey.course())]
-        if not any(finite):
+        if not any(np.isfinite(a).all() for a in (self.survey.params, self.survey.course())):
             raise QuadratureError("the decoder returns values that are not finite")
 
     def given(self, z):  # p(x|z)
@@ -241,41 +240,36 @@ class Codes:
     def ends(self, reach):
         """Panel ends along each axis of |z| < reach."""
         every = code_ends(reach, self.latent)
-        if self.latent == 2:
-            every = np.union1d(self.inner, every[np.abs(every) > 10])
-        else:
-            for beyond in (every[every <= self.inner[0]], every[every >= self.inner[-1]]):
-                if len(beyond) > 1:
-                    self.inner = np.union1d(self.inner, resolved(self.course, beyond))
-            every = self.inner[np.abs(self.inner) <= every[-1]]
-        return [every] * self.latent
+        for beyond in (every[every <= self.inner[0]], every[every >= self.inner[-1]]):
+            if len(beyond) > 1:
+                beyond = resolved(self.course, beyond) if self.latent == 1 else beyond
+                self.inner = np.union1d(self.inner, beyond)
+        return [self.inner[np.abs(self.inner) <= every[-1]]] * self.latent
 
     @np.errstate(over="ignore", invalid="ignore")  # what overflows is refused
     def posterior_means(self, x, auxiliary=None, means=True):
         """log p(x); means over p(z|x) of log p(x|z) and log r(z|x), if wanted; errors of all."""
+
         def given_x(rows):
-            some = x[..., rows, :]
-            r = auxiliary and auxiliary(some)
+            some, r = x[..., rows, :], auxiliary and auxiliary(x[..., rows, :])
 
             def integrand(z):
                 log_px_given_z = self.log_px_given_z(some, z)
                 values = (log_px_given_z, r.table(z)) if r else (log_px_given_z,)
                 return log_px_given_z + log_prior(z), values if means else ()
 
-            ends = self._ends_for(some)
-            return integrate(integrand, ends, self.tol, self.negligible, self.spent)
+            return integrate(integrand, self.ends_for(some), self.tol, self.negligible, self.spent)
 
-        return in_blocks(given_x, x.shape[-2], 1024 if self.survey.discrete else ROWS)
+        return in_blocks(given_x, x.shape[-2], 16 * ROWS if self.survey.discrete else ROWS)
 
-    def _ends_for(self, x):
+    def ends_for(self, x):
         """Panel ends beyond which even the highest log p(x|z) leaves e^-FAR of a peak, or less."""
         peaks = np.max(self.survey.table(x) + log_prior(self.codes)[:, None], -2)
         peak = max(np.min(peaks, initial=np.inf, where=peaks > -1e299), self.negligible)
-        if peak == np.inf:
-            return self.ends(10)
-        ends = self.ends(np.sqrt(2 * max(FAR + self.highest - peak, 0)))
+        ends = self.ends(np.sqrt(2 * max(FAR + self.highest - peak, 0)) if peak < np.inf else 10)
         corners = grid(*(axis[[0, -1]] for axis in ends))
-        if not np.all(self.log_px_given_z(x, corners) + log_prior(corners) <= peak - FAR):
+        beyond = np.max(self.log_px_given_z(x, corners) + log_prior(corners))
+        if peak < np.inf and not beyond <= peak - FAR:
             raise QuadratureError(f"the decoder's density grows beyond codes of {ends[0][-1]:.1e}")
         return ends
 
@@ -348,12 +342,11 @@ def code_mean(q, value, tol, ends):
 
     for stds in REACHES:
         reach = np.max(np.abs(q.mean) + stds * np.exp(0.5 * q.log_var))
+        edge = grid(*[(-reach, 0, reach)] * q.shape[-1])
         with np.errstate(over="ignore", invalid="ignore"):
-            log_q, (values,) = integrand(grid(*[(-reach, 0, reach)] * q.shape[-1]))
-            left = log_q + np.log1p(np.abs(values))
-        middle = left.shape[-1] // 2
-        if np.all(np.delete(left, middle, -1) < -FAR):
-            break
+            log_q, (values,) = integrand(np.delete(edge, len(edge) // 2, 0))
+            if np.all(log_q + np.log1p(np.abs(values)) < -FAR):
+                break
     else:
         raise QuadratureError(f"the mean does not converge within {stds} standard deviations")
     (mean,), error, missed = density_means(integrand, ends(reach), tol)
@@ -406,17 +399,15 @@ def data_ends(mean, width, stds, sparse):
 
 def resolved_plane(course, ends):
     """Panel ends for two codes: everywhere as close as on some line along an axis they must be."""
-    across = np.arange(-7, 7.1, 0.25)
+    lengths, across, needed = np.diff(ends), np.arange(-7, 7.1, 0.25), []
+    for axis in (0, 1):
 
-    def along(axis):
         def line(t):  # (points, 1) -> (..., points, lines and values)
             z = np.stack([np.repeat(t, len(across)), np.tile(across, len(t))][:: 1 - 2 * axis], -1)
             values = course(z)
             return values.reshape(*values.shape[:-2], len(t), -1)
 
-        return resolved(line, ends, 1e-2, 5)
-
-    lengths, needed = np.diff(ends), [np.diff(along(axis)) for axis in (0, 1)]
+        needed.append(np.diff(resolved(line, ends, 1e-2, 5)))
     # both halves of a panel are as long: its detail was resolved. At a jump, which no point can
     # miss, one half never is, and ends below 0.02
     halved = np.concatenate([some[1:][np.isclose(some[1:], some[:-1])] for some in needed])
@@ -524,7 +515,8 @@ def integrate(integrand, ends, tol, negligible=-np.inf, spent=None):
             means[0] = 0
             errors = errors + np.abs(means - old) * errors[0]
             if split.any():
-                todo = np.concatenate([todo, pieces(low, high, tails, small, split)], -1)
+                bad = low[:, split], high[:, split], tails[:, :, split], small[:, split]
+                todo = np.concatenate([todo, halves(*bad)], -1)
             spent["points"] += log_w.size
             if spent["points"] > MOST_POINTS:
                 raise QuadratureError(f"tol={tol:.1e} is out of reach of {MOST_POINTS} points")
@@ -554,7 +546,7 @@ def panel_sums(log_w, values, means, scale, lengths, rule):
     sums, tails = np.stack([w, *(w * value for value in values)], 1), []
     sums = sums.reshape(*[len(rule[0])] * len(lengths), *sums.shape[1:])
     for _ in lengths:  # the first axis first
-        both = np.tensordot(rule, sums, 1)
+        both = (rule @ sums.reshape(len(sums), -1)).reshape(len(rule), *sums.shape[1:])
         sums, tail = both[0], both[1:]
         tail -= means[:, None] * tail.take([0], -2 - scale.ndim)
         tails = [*(np.tensordot(rule[0], other, 1) for other in tails), np.abs(tail).sum(0)]
@@ -562,12 +554,11 @@ def panel_sums(log_w, values, means, scale, lengths, rule):
     return sums * volume, np.stack(tails) * volume
 
 
-def pieces(low, high, tails, small, split):
-    """The panels to be split, in three along the axis of the largest tail: (2, dims, panels)."""
-    low, high = low[:, split], high[:, split]
-    share = tails[:, :, split] / np.maximum(small[:, split], 1e-300)
+def halves(low, high, tails, small):
+    """The panels, halved along the axis of the largest tail: (2, dims, panels)."""
+    share = tails / np.maximum(small, 1e-300)
     largest = share.max((1, *range(3, share.ndim)))  # (dims, panels)
     along = (largest + 1e-9 * (high - low)).argmax(0) == np.arange(len(low))[:, None]
-    ends = np.linspace(low, high, 4)
-    lower, upper = np.where(along, ends[:-1], low), np.where(along, ends[1:], high)
-    return np.stack([lower, upper]).transpose(0, 2, 3, 1).reshape(2, len(low), -1)
+    middle = (low + high) / 2
+    lower, upper = np.where(along, middle, high), np.where(along, middle, low)
+    return np.concatenate([[low, lower], [upper, high]], -1)
