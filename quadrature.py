@@ -122,8 +122,8 @@ def exact_encoder_information(encoder, x, tol=None, with_error=False):
     tol = _checked_tol(tol, latent)
     q = _code("encoder", encoder, x, tol, latent)
     _check_company("encoder", encoder, x, q)
-    log_mean = lambda log_q: log_mean_exp(np.moveaxis(log_q, -2, 0))  # (..., x, z) -> (..., z)
-    log_ratio = lambda z, log_q: log_q - log_mean(log_q)[..., None, :]
+    # log q(z|x) / mean_x' q(z|x'), (..., x, z)
+    log_ratio = lambda z, log_q: log_q - log_mean_exp(np.moveaxis(log_q, -2, 0))[..., None, :]
     ends = lambda reach: [code_ends(reach, latent)] * latent
     kl, error = code_mean(q, log_ratio, tol, ends)
     information = np.maximum(kl.mean(-1), 0)
@@ -483,8 +483,8 @@ def integrate(integrand, ends, tol, negligible=-np.inf, spent=None):
     """
     spent, dims = Counter() if spent is None else spent, len(ends)
     (points, rule), room, kept = RULES[dims], 32, 16 * 4**dims
-    sides = zip(*[(e[:-1], e[1:]) for e in ends])  # lower and upper ends
-    todo = np.array([grid(*side).T for side in sides], float)  # (2, dims, panels)
+    sides = zip(*[(e[:-1], e[1:]) for e in ends])
+    todo = np.array([grid(*side).T for side in sides], float)  # low and high: (2, dims, panels)
     shortest = 1e-13 * max(e[-1] - e[0] for e in ends)
     scale, sums, errors, means = -np.inf, np.zeros(1), np.zeros(1), np.zeros(1)
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows ends as an error too large
@@ -500,23 +500,20 @@ def integrate(integrand, ends, tol, negligible=-np.inf, spent=None):
             rounding = (4e-15 + 1e-15 * np.minimum(np.abs(top), 1e14)) * np.abs(part)
             totals, error = sums + part.sum(1), tails.sum(0)
             mass = totals[0] + np.exp(np.minimum(negligible - scale, 700))
-            small = max(tol, 1e-13) / kept * mass + 1e-15 * np.abs(totals)
-            small = small[:, None] + rounding
+            small = (max(tol, 1e-13) / kept * mass + 1e-15 * np.abs(totals))[:, None] + rounding
             # where log w varies by tens of nats, a peak that matters may stand between two points
             may_hide = (top - bottom > 60) & (2 * top - bottom > scale - FAR)
             split = (may_hide | (error > small).any(0)).any(tuple(range(1, top.ndim)))
             split &= (high - low).max(0) > shortest
-            done = ~split
-            kept += np.count_nonzero(done)
-            sums = sums + part[:, done].sum(1)
-            errors = errors + np.maximum(error, rounding)[:, done].sum(1)
+            kept += np.count_nonzero(~split)
+            sums = sums + part[:, ~split].sum(1)
+            errors = errors + np.maximum(error, rounding)[:, ~split].sum(1)
             # those of sums of w (value - mean), whatever the mean: what w misses, both sums miss
             old, means = means, totals / np.maximum(totals[0], 1e-300)
             means[0] = 0
             errors = errors + np.abs(means - old) * errors[0]
-            if split.any():
-                bad = low[:, split], high[:, split], tails[:, :, split], small[:, split]
-                todo = np.concatenate([todo, halves(*bad)], -1)
+            split = low[:, split], high[:, split], tails[:, :, split], small[:, split]
+            todo = np.concatenate([todo, halves(*split)], -1)
             spent["points"] += log_w.size
             if spent["points"] > MOST_POINTS:
                 raise QuadratureError(f"tol={tol:.1e} is out of reach of {MOST_POINTS} points")
