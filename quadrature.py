@@ -16,7 +16,6 @@ from distributions import (
 )  # fmt: skip
 
 FAR = 40.0  # nats below the peak, where e^-40 = 4e-18 cannot change a sum of doubles
-ROWS = 48  # values of x integrated together
 MOST_POINTS = 2**29  # of an integral, a minute or less
 AT_ONCE = 2**17  # numbers in a table of log p(x|z), which fits the cache
 TOL = {1: 1e-8, 2: 1e-6}  # by the dimension of the code
@@ -108,7 +107,7 @@ def exact_elbo(encoder, decoder, x, tol=None, with_error=False):
         log_px_given_z = lambda z, log_q: codes.log_px_given_z(x[..., rows, :], z)
         return code_mean(part_of(q, rows), log_px_given_z, codes.tol, codes.ends)
 
-    reconstruction, error = in_blocks(given_x, x.shape[-2])
+    reconstruction, error = in_blocks(given_x, x.shape[-2], codes.rows)
     return _checked("exact_elbo", reconstruction - q.kl(), error, codes.tol, with_error)
 
 
@@ -225,6 +224,9 @@ class Codes:
         # a logit of -inf is legal, and finite in the course
         if not any(np.isfinite(a).all() for a in (self.survey.params, self.survey.course())):
             raise QuadratureError("the decoder returns values that are not finite")
+        # neighbours in x share their panels, but for a p(z|x) that is narrow: rows at a time
+        far_apart = np.median(np.abs(np.diff(self.survey.course(), axis=-2)).max(-1)) > 10
+        self.rows = 1024 if self.survey.discrete else 33 if far_apart else 66
 
     def given(self, z):  # p(x|z)
         try:
@@ -260,7 +262,7 @@ class Codes:
 
             return integrate(integrand, self.ends_for(some), self.tol, self.negligible, self.spent)
 
-        return in_blocks(given_x, x.shape[-2], 16 * ROWS if self.survey.discrete else ROWS)
+        return in_blocks(given_x, x.shape[-2], self.rows)
 
     def ends_for(self, x):
         """Panel ends beyond which even the highest log p(x|z) leaves e^-FAR of a peak, or less."""
@@ -274,8 +276,8 @@ class Codes:
         return ends
 
 
-def in_blocks(of, rows, most=ROWS):
-    """of(slice) for all rows, joined along the last axis; neighbours in x share their panels."""
+def in_blocks(of, rows, most):
+    """of(slice) for all rows, at most so many at a time, joined along the last axis."""
     parts = [of(slice(start, start + most)) for start in range(0, rows, most)]
     return [np.concatenate(each, -1) for each in zip(*parts)]
 
@@ -491,7 +493,7 @@ def integrate(integrand, ends, tol, negligible=-np.inf, spent=None):
         while todo.size:
             (low, high), todo = todo[..., :room], todo[..., room:]
             log_w, *values = at_points(integrand, low, high, points)
-            top, bottom = log_w.max(0), log_w.min(0)  # (panel, ...)
+            top, bottom = log_w.max(1), log_w.min(1)  # (panel, ...)
             # all sums are kept relative to e^scale, the highest point so far
             old, scale = scale, np.maximum(scale, top.max(0))
             sums, errors = sums * np.exp(old - scale), errors * np.exp(old - scale)
@@ -524,13 +526,13 @@ def integrate(integrand, ends, tol, negligible=-np.inf, spent=None):
 
 
 def at_points(integrand, low, high, points):
-    """log w and the values at the points of the panels, (point, 1 + values, panel, ...)."""
+    """log w and the values at the points of the panels, (panel, point, ...)."""
     t = ((low + high).T[:, None] + (high - low).T[:, None] * points) / 2  # (panel, point, dims)
     log_w, values = integrand(t.reshape(-1, len(low)))
     shape = np.broadcast(log_w, *values).shape
     every = (a if a.shape == shape else np.broadcast_to(a, shape) for a in (log_w, *values))
-    by_panel, points_first = (*shape[:-1], *t.shape[:2]), (-1, -2, *range(len(shape) - 1))
-    return [a.reshape(by_panel).transpose(points_first) for a in every]
+    order = -1, *range(len(shape) - 1)
+    return [a.transpose(order).reshape(*t.shape[:2], *shape[:-1]) for a in every]
 
 
 def panel_sums(log_w, values, means, scale, lengths, rule):
@@ -540,15 +542,17 @@ def panel_sums(log_w, values, means, scale, lengths, rule):
     """
     off = np.subtract(log_w, scale, order="C")
     w = np.exp(np.maximum(off, -700)) * (off > -700)  # exp is slow where nothing is left
-    sums, tails = np.stack([w, *(w * value for value in values)], 1), []
-    sums = sums.reshape(*[len(rule[0])] * len(lengths), *sums.shape[1:])
-    for _ in lengths:  # the first axis first
-        both = (rule @ sums.reshape(len(sums), -1)).reshape(len(rule), *sums.shape[1:])
-        sums, tail = both[0], both[1:]
-        tail -= means[:, None] * tail.take([0], -2 - scale.ndim)
-        tails = [*(np.tensordot(rule[0], other, 1) for other in tails), np.abs(tail).sum(0)]
+    sums, tails = np.stack([w, *(w * value for value in values)]), []
+    shape = *sums.shape[:2], *scale.shape
+    along = lambda rule, a: rule @ a.reshape(*shape[:2], len(rule[0]), -1)
+    for _ in lengths:  # the first axis first; products of small matrices: one thread
+        both = along(rule, sums)
+        tail = both[:, :, 1:].reshape(*shape[:2], len(rule) - 1, -1, *scale.shape)
+        tail = tail - means[:, None, None, None] * tail[:1]
+        tails = [*(along(rule[:1], other) for other in tails), np.abs(tail).sum(2)]
+        sums = both[:, :, 0]
     volume = (lengths / 2).prod(0).reshape(-1, *[1] * scale.ndim)
-    return sums * volume, np.stack(tails) * volume
+    return sums.reshape(shape) * volume, np.stack([t.reshape(shape) for t in tails]) * volume
 
 
 def halves(low, high, tails, small):
