@@ -221,12 +221,12 @@ class Codes:
         self.survey, self.highest = part_of(look, slice(len(self.codes))), np.max(look.highest())
         every = slice(None, len(self.codes), -(-len(self.codes) // 50))
         _check_repeats("decoder", part_of(look, every), self.given(self.codes[every]))
-        # a logit of -inf is legal, and finite in the course
-        if not any(np.isfinite(a).all() for a in (self.survey.params, self.survey.course())):
+        course = self.survey.course()  # a logit of -inf is legal, and finite here
+        if not (np.isfinite(self.survey.params).all() or np.isfinite(course).all()):
             raise QuadratureError("the decoder returns values that are not finite")
-        # neighbours in x share their panels, but for a p(z|x) that is narrow: rows at a time
-        far_apart = np.median(np.abs(np.diff(self.survey.course(), axis=-2)).max(-1)) > 10
-        self.rows = 1024 if self.survey.discrete else 33 if far_apart else 66
+        # neighbours in x share their panels, unless most p(z|x) are narrow: rows at a time
+        narrow = np.mean(np.abs(np.diff(course, axis=-2)).max(-1) > 10) > 0.5
+        self.rows = 1024 if self.survey.discrete else 33 if narrow else 66
 
     def given(self, z):  # p(x|z)
         try:
@@ -493,7 +493,7 @@ def integrate(integrand, ends, tol, negligible=-np.inf, spent=None):
         while todo.size:
             (low, high), todo = todo[..., :room], todo[..., room:]
             log_w, *values = at_points(integrand, low, high, points)
-            top, bottom = log_w.max(1), log_w.min(1)  # (panel, ...)
+            top, bottom = log_w.max(0), log_w.min(0)  # (panel, ...)
             # all sums are kept relative to e^scale, the highest point so far
             old, scale = scale, np.maximum(scale, top.max(0))
             sums, errors = sums * np.exp(old - scale), errors * np.exp(old - scale)
@@ -526,13 +526,14 @@ def integrate(integrand, ends, tol, negligible=-np.inf, spent=None):
 
 
 def at_points(integrand, low, high, points):
-    """log w and the values at the points of the panels, (panel, point, ...)."""
+    """log w and the values at the points of the panels, (point, panel, ...)."""
     t = ((low + high).T[:, None] + (high - low).T[:, None] * points) / 2  # (panel, point, dims)
     log_w, values = integrand(t.reshape(-1, len(low)))
     shape = np.broadcast(log_w, *values).shape
     every = (a if a.shape == shape else np.broadcast_to(a, shape) for a in (log_w, *values))
     order = -1, *range(len(shape) - 1)
-    return [a.transpose(order).reshape(*t.shape[:2], *shape[:-1]) for a in every]
+    every = (a.transpose(order).reshape(*t.shape[:2], *shape[:-1]) for a in every)
+    return [a.swapaxes(0, 1) for a in every]
 
 
 def panel_sums(log_w, values, means, scale, lengths, rule):
@@ -542,17 +543,22 @@ def panel_sums(log_w, values, means, scale, lengths, rule):
     """
     off = np.subtract(log_w, scale, order="C")
     w = np.exp(np.maximum(off, -700)) * (off > -700)  # exp is slow where nothing is left
-    sums, tails = np.stack([w, *(w * value for value in values)]), []
-    shape = *sums.shape[:2], *scale.shape
-    along = lambda rule, a: rule @ a.reshape(*shape[:2], len(rule[0]), -1)
-    for _ in lengths:  # the first axis first; products of small matrices: one thread
+    sums, tails = np.stack([w, *(w * value for value in values)], 1), []
+    sums = sums.reshape(*[len(rule[0])] * len(lengths), *sums.shape[1:])
+    for _ in lengths:  # the first axis first
         both = along(rule, sums)
-        tail = both[:, :, 1:].reshape(*shape[:2], len(rule) - 1, -1, *scale.shape)
-        tail = tail - means[:, None, None, None] * tail[:1]
-        tails = [*(along(rule[:1], other) for other in tails), np.abs(tail).sum(2)]
-        sums = both[:, :, 0]
+        sums, tail = both[0], both[1:]
+        tail -= means[:, None] * tail.take([0], -2 - scale.ndim)
+        tails = [*(along(rule[:1], other)[0] for other in tails), np.abs(tail).sum(0)]
     volume = (lengths / 2).prod(0).reshape(-1, *[1] * scale.ndim)
-    return sums.reshape(shape) * volume, np.stack([t.reshape(shape) for t in tails]) * volume
+    return sums * volume, np.stack(tails) * volume
+
+
+def along(rule, a):
+    """rule @ a along the first axis of a, by products so small that they take one thread."""
+    a, shape = a.reshape(len(a), -1), a.shape[1:]
+    parts = [rule @ a[:, k : k + 1000] for k in range(0, a.shape[1], 1000)]
+    return np.concatenate(parts, 1).reshape(-1, *shape)
 
 
 def halves(low, high, tails, small):
