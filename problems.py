@@ -18,7 +18,7 @@ from autograd.tracer import getval
 import mae
 import nets
 from distributions import LOG_2PI, one_hot
-from quadrature import integrate
+from quadrature import Codes, integrate
 
 
 # A target counts as reached if I itself is this near to it, where it is exact, and elsewhere if the
@@ -90,15 +90,16 @@ def sampled_values(model, problem):
 def exact_values(model, problem, tol):
     """The columns that are exact, and the largest of their estimated errors."""
     settings = {"tol": tol, "with_error": True}
+    decoder = Codes(model.decoder, tol)  # surveyed once for all that follows
 
     def given(x):
-        log_px, log_px_error = mae.exact_log_likelihood(model.decoder, x, **settings)
-        elbo, elbo_error = mae.exact_elbo(model.encoder, model.decoder, x, **settings)
+        log_px, log_px_error = mae.exact_log_likelihood(decoder, x, **settings)
+        elbo, elbo_error = mae.exact_elbo(model.encoder, decoder, x, **settings)
         return log_px, elbo, model.encoder(x).kl(), log_px_error + elbo_error
 
     (log_px, elbo, rate, inner_error), outer_error = problem.data_mean(given)
     (information, bound), error = mae.exact_information_and_bound(
-        model.decoder, model.auxiliary, **settings
+        decoder, model.auxiliary, **settings
     )
     encoder_information, encoder_error = mae.exact_encoder_information(
         model.encoder, problem.rows, **settings

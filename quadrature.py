@@ -4,7 +4,6 @@
 where the panels of the integrals have to end, and the integral itself.
 """
 
-import math
 from collections import Counter
 from functools import cache
 from itertools import pairwise
@@ -12,12 +11,13 @@ from itertools import pairwise
 import numpy as np
 
 import nets
-from distributions import INTEGER, MOST_BITS, is_number, log_prior, prior_entropy, reals, require
+from distributions import (
+    INTEGER, MOST_BITS, is_number, log_mean_exp, log_prior, prior_entropy, reals, require,
+)  # fmt: skip
 
 FAR = 40.0  # nats below the peak, where e^-40 = 4e-18 cannot change a sum of doubles
-ROWS = 64  # values of x integrated together
 MOST_POINTS = 2**29  # of an integral, a minute or less
-MOST_NUMBERS = 2**20  # in memory at a time, as one table of log p(x|z)
+AT_ONCE = 2**17  # numbers in a table of log p(x|z), which fits the cache
 TOL = {1: 1e-8, 2: 1e-6}  # by the dimension of the code
 
 
@@ -47,8 +47,9 @@ def exact_posterior(decoder, x, z, tol=None, with_error=False):
     -> (..., batch, points), a density in z, which integrates to 1; its error grows with it.
     """
     x, z = _finite(x), _finite(z, "z")
-    log_px, error = exact_log_likelihood(decoder, x, tol, True, z.shape[-1])
-    log_pxz = Codes(decoder, tol, z.shape[-1]).log_px_given_z(x, z) + log_prior(z)
+    codes = Codes(decoder, tol, z.shape[-1])
+    log_px, error = exact_log_likelihood(codes, x, with_error=True)
+    log_pxz = codes.log_px_given_z(x, z) + log_prior(z)
     density = np.exp(log_pxz - log_px[..., None])
     return (density, density * error[..., None]) if with_error else density
 
@@ -101,8 +102,12 @@ def exact_elbo(encoder, decoder, x, tol=None, with_error=False):
     codes = Codes(decoder, tol, encoder(x).shape[-1])
     q = _code("encoder", encoder, x, codes.tol, codes.latent)
     _check_company("encoder", encoder, x, q)
-    log_px_given_z = lambda z, log_q: codes.log_px_given_z(x, z)
-    reconstruction, error = code_mean(q, log_px_given_z, codes.tol, codes.ends)
+
+    def given_x(rows):
+        log_px_given_z = lambda z, log_q: codes.log_px_given_z(x[..., rows, :], z)
+        return code_mean(part_of(q, rows), log_px_given_z, codes.tol, codes.ends)
+
+    reconstruction, error = in_blocks(given_x, x.shape[-2], codes.rows)
     return _checked("exact_elbo", reconstruction - q.kl(), error, codes.tol, with_error)
 
 
@@ -116,8 +121,8 @@ def exact_encoder_information(encoder, x, tol=None, with_error=False):
     tol = _checked_tol(tol, latent)
     q = _code("encoder", encoder, x, tol, latent)
     _check_company("encoder", encoder, x, q)
-    log_sum = lambda log_q: np.logaddexp.reduce(log_q, -2, keepdims=True)  # of (..., x, z), over x
-    log_ratio = lambda z, log_q: log_q - (log_sum(log_q) - math.log(q.shape[-2]))
+    # log q(z|x) / mean_x' q(z|x'), (..., x, z)
+    log_ratio = lambda z, log_q: log_q - log_mean_exp(np.moveaxis(log_q, -2, 0))[..., None, :]
     ends = lambda reach: [code_ends(reach, latent)] * latent
     kl, error = code_mean(q, log_ratio, tol, ends)
     information = np.maximum(kl.mean(-1), 0)
@@ -175,7 +180,11 @@ def _check_company(name, function, x, q):
         again = function(np.concatenate([x, x[..., :1, :]], -2))
     except Exception:
         again = function(x)
-    _check_repeats(name, q, q.unpack(again.params[..., : x.shape[-2], :]))
+    _check_repeats(name, q, part_of(again, slice(x.shape[-2])))
+
+
+def part_of(p, rows):
+    return p.unpack(p.params[..., rows, :])
 
 
 def _checked(name, value, error, tol, with_error):
@@ -192,28 +201,32 @@ class Codes:
     """A decoder of codes z ~ N(0, I), and what a look at it along a grid of codes tells.
 
     codes: some, closer where the decoder moves; survey: p(x|z) there; highest: bounds log p(x|z).
+    Where a decoder is asked for, its Codes will do: it is then not surveyed anew.
     """
 
     @np.errstate(over="ignore", invalid="ignore")  # what is not finite is refused
-    def __init__(self, decoder, tol, latent=1, negligible=-np.inf):
+    def __init__(self, decoder, tol, latent=1):
+        self.spent, self.negligible = Counter(), -np.inf
+        if isinstance(decoder, Codes):
+            self.__dict__ = decoder.__dict__ | self.__dict__
+            return
         nets.recycle_memory()
         self.tol, self.decoder, self.latent = _checked_tol(tol, latent), decoder, latent
-        self.negligible, self.spent = negligible, Counter()
         self.course = lambda z: self.given(z).course()
-        self.inner = (resolved if latent == 1 else resolved_plane)(
-            self.course, code_ends(10, latent)
-        )
+        find = resolved if latent == 1 else resolved_plane
+        self.inner = find(self.course, code_ends(10, latent))
         some = self.inner[:-1, None] + np.diff(self.inner)[:, None] * np.arange(8) / 8
-        self.codes = grid(some.ravel(), latent)
-        self.survey, far = self.given(self.codes), self.given(grid(FAR_CODES, latent))
-        every = slice(None, None, -(-len(self.codes) // 50))
-        some = self.survey.unpack(self.survey.params[..., every, :])
-        _check_repeats("decoder", some, self.given(self.codes[every]))
-        # a logit of -inf is legal, and finite in the course
-        finite = [np.isfinite(a).all() for a in (self.survey.params, self.survey.course())]
-        if not any(finite):
+        self.codes = grid(*[some.ravel()] * latent)
+        look = self.given(np.concatenate([self.codes, grid(*[FAR_CODES] * latent)]))
+        self.survey, self.highest = part_of(look, slice(len(self.codes))), np.max(look.highest())
+        every = slice(None, len(self.codes), -(-len(self.codes) // 50))
+        _check_repeats("decoder", part_of(look, every), self.given(self.codes[every]))
+        course = self.survey.course()  # a logit of -inf is legal, and finite here
+        if not (np.isfinite(self.survey.params).all() or np.isfinite(course).all()):
             raise QuadratureError("the decoder returns values that are not finite")
-        self.highest = max(np.max(p.highest()) for p in (self.survey, far))
+        # neighbours in x share their panels, unless most p(z|x) are narrow: rows at a time
+        narrow = np.mean(np.abs(np.diff(course, axis=-2)).max(-1) > 10) > 0.5
+        self.rows = 1024 if self.survey.discrete else 33 if narrow else 66
 
     def given(self, z):  # p(x|z)
         try:
@@ -229,38 +242,44 @@ class Codes:
     def ends(self, reach):
         """Panel ends along each axis of |z| < reach."""
         every = code_ends(reach, self.latent)
-        if self.latent == 2:
-            every = np.union1d(self.inner, every[np.abs(every) > 10])
-        else:
-            for beyond in (every[every <= self.inner[0]], every[every >= self.inner[-1]]):
-                if len(beyond) > 1:
-                    self.inner = np.union1d(self.inner, resolved(self.course, beyond))
-            every = self.inner[np.abs(self.inner) <= every[-1]]
-        return [every] * self.latent
+        for beyond in (every[every <= self.inner[0]], every[every >= self.inner[-1]]):
+            if len(beyond) > 1:
+                beyond = resolved(self.course, beyond) if self.latent == 1 else beyond
+                self.inner = np.union1d(self.inner, beyond)
+        return [self.inner[np.abs(self.inner) <= every[-1]]] * self.latent
 
     @np.errstate(over="ignore", invalid="ignore")  # what overflows is refused
     def posterior_means(self, x, auxiliary=None, means=True):
         """log p(x); means over p(z|x) of log p(x|z) and log r(z|x), if wanted; errors of all."""
-        rows = 16 * ROWS if self.survey.discrete else ROWS  # neighbours in x share their panels
-        blocks = [x[..., start : start + rows, :] for start in range(0, x.shape[-2], rows)]
-        results = [self._of_block(x, auxiliary and auxiliary(x), means) for x in blocks]
-        return [np.concatenate(parts, -1) for parts in zip(*results)]
 
-    def _of_block(self, x, r, means):  # posterior_means, with r = r(z|x) or None
-        def integrand(z):
-            log_px_given_z = self.log_px_given_z(x, z)
-            values = (log_px_given_z, r.table(z)) if r else (log_px_given_z,)
-            return log_px_given_z + log_prior(z), values if means else ()
+        def given_x(rows):
+            some, r = x[..., rows, :], auxiliary and auxiliary(x[..., rows, :])
 
-        # beyond this reach even the highest log p(x|z) leaves the integrand e^-FAR below its peak
+            def integrand(z):
+                log_px_given_z = self.log_px_given_z(some, z)
+                values = (log_px_given_z, r.table(z)) if r else (log_px_given_z,)
+                return log_px_given_z + log_prior(z), values if means else ()
+
+            return integrate(integrand, self.ends_for(some), self.tol, self.negligible, self.spent)
+
+        return in_blocks(given_x, x.shape[-2], self.rows)
+
+    def ends_for(self, x):
+        """Panel ends beyond which even the highest log p(x|z) leaves e^-FAR of a peak, or less."""
         peaks = np.max(self.survey.table(x) + log_prior(self.codes)[:, None], -2)
         peak = max(np.min(peaks, initial=np.inf, where=peaks > -1e299), self.negligible)
-        reach = np.sqrt(2 * max(FAR + self.highest - peak, 0)) if peak < np.inf else 10
-        ends = self.ends(reach)
-        corners = integrand(grid(ends[0][[0, -1]], self.latent))[0]
-        if peak < np.inf and not np.all(corners <= peak - FAR):
+        ends = self.ends(np.sqrt(2 * max(FAR + self.highest - peak, 0)) if peak < np.inf else 10)
+        corners = grid(*(axis[[0, -1]] for axis in ends))
+        beyond = np.max(self.log_px_given_z(x, corners) + log_prior(corners))
+        if peak < np.inf and not beyond <= peak - FAR:
             raise QuadratureError(f"the decoder's density grows beyond codes of {ends[0][-1]:.1e}")
-        return integrate(integrand, ends, self.tol, self.negligible, self.spent)
+        return ends
+
+
+def in_blocks(of, rows, most):
+    """of(slice) for all rows, at most so many at a time, joined along the last axis."""
+    parts = [of(slice(start, start + most)) for start in range(0, rows, most)]
+    return [np.concatenate(each, -1) for each in zip(*parts)]
 
 
 def joint_means(decoder, tol, latent, auxiliary=None):
@@ -286,10 +305,8 @@ def joint_means(decoder, tol, latent, auxiliary=None):
         *means, error = (np.sum(np.exp(log_px) * value, -1) for value in values)
         return means, error, tol
     if p.shape[-1] != 1:
-        raise ValueError(
-            f"the decoder's x has {p.shape[-1]} features; averages over x need one: "
-            "mae.information_interval takes any number"
-        )
+        rule = "1 for averages over x; mae.information_interval takes any number"
+        raise ValueError(f"the decoder's x has {p.shape[-1]} features; it must be {rule}")
     mean, width = p.mean.ravel(), np.exp(0.5 * p.log_var).ravel()
     stds, codes.negligible, left = data_reach(codes, r, mean, width) if r else (REACHES[0], -70, 0)
     for sparse in (4, 1):
@@ -315,9 +332,7 @@ def data_reach(codes, r, mean, width):
         left = np.exp(np.max(log_px + most)) * stds * np.max(width)
         if left < codes.tol / 1000:
             return stds, -60 - np.max(most), left
-    raise QuadratureError(
-        "the auxiliary's log r(z|x) grows too fast for a p(x) that falls so slowly"
-    )
+    raise QuadratureError("the auxiliary's log r(z|x) grows too fast: p(x) falls too slowly")
 
 
 def code_mean(q, value, tol, ends):
@@ -329,12 +344,11 @@ def code_mean(q, value, tol, ends):
 
     for stds in REACHES:
         reach = np.max(np.abs(q.mean) + stds * np.exp(0.5 * q.log_var))
+        edge = grid(*[(-reach, 0, reach)] * q.shape[-1])
         with np.errstate(over="ignore", invalid="ignore"):
-            log_q, (values,) = integrand(grid(np.array([-reach, 0, reach]), q.shape[-1]))
-            left = log_q + np.log1p(np.abs(values))
-        middle = left.shape[-1] // 2
-        if np.all(np.delete(left, middle, -1) < -FAR):
-            break
+            log_q, (values,) = integrand(np.delete(edge, len(edge) // 2, 0))
+            if np.all(log_q + np.log1p(np.abs(values)) < -FAR):
+                break
     else:
         raise QuadratureError(f"the mean does not converge within {stds} standard deviations")
     (mean,), error, missed = density_means(integrand, ends(reach), tol)
@@ -350,22 +364,22 @@ def density_means(integrand, ends, tol):
 # ------------------------------------------------------------------ where the panels have to end
 
 REACHES = (10, 14, 20, 28, 38)  # standard deviations; of a normal e^-722 is beyond the last
+FIRST_ENDS = {1: [0, 1, 2, 3, 4, 5.5, 7.5, 10], 2: [0, 1.5, 3, 5, 7.5, 10]}
 FAR_CODES = np.array([-100.0, -50, -20, -12, 0, 12, 20, 50, 100])
 
 
-def grid(axis, dims):
-    """All points with these coordinates, (points, dims)."""
-    return np.stack(np.meshgrid(*[axis] * dims, indexing="ij"), -1).reshape(-1, dims)
+def grid(*axes):
+    """All points with these coordinates along each axis, (points, dims)."""
+    return np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, len(axes))
 
 
 def code_ends(reach, latent=1):
     """Panel ends for an integral over |z| < reach: close where the prior is, longer further out."""
     if not reach < 1e9:
         raise QuadratureError(f"codes as far out as {reach:.1e} would matter")
-    ends = [0, 1, 2, 3, 4, 5.5, 7.5, 10] if latent == 1 else [0, 1.5, 3, 5, 7.5, 10]
-    while ends[-1] < reach:
-        ends.append(ends[-1] * 1.25)
-    return np.unique(np.concatenate([-np.array(ends), ends]))
+    ends = np.append(FIRST_ENDS[latent], 10 * 1.25 ** np.arange(1, 84))
+    ends = ends[: np.searchsorted(ends, max(reach, 10)) + 1]
+    return np.concatenate([-ends[:0:-1], ends])
 
 
 def data_ends(mean, width, stds, sparse):
@@ -387,17 +401,15 @@ def data_ends(mean, width, stds, sparse):
 
 def resolved_plane(course, ends):
     """Panel ends for two codes: everywhere as close as on some line along an axis they must be."""
-    across = np.arange(-7, 7.1, 0.25)
+    lengths, across, needed = np.diff(ends), np.arange(-7, 7.1, 0.25), []
+    for axis in (0, 1):
 
-    def along(axis):
         def line(t):  # (points, 1) -> (..., points, lines and values)
             z = np.stack([np.repeat(t, len(across)), np.tile(across, len(t))][:: 1 - 2 * axis], -1)
             values = course(z)
             return values.reshape(*values.shape[:-2], len(t), -1)
 
-        return resolved(line, ends, 1e-2)
-
-    lengths, needed = np.diff(ends), [np.diff(along(axis)) for axis in (0, 1)]
+        needed.append(np.diff(resolved(line, ends, 1e-2, 5)))
     # both halves of a panel are as long: its detail was resolved. At a jump, which no point can
     # miss, one half never is, and ends below 0.02
     halved = np.concatenate([some[1:][np.isclose(some[1:], some[:-1])] for some in needed])
@@ -407,28 +419,26 @@ def resolved_plane(course, ends):
     return np.append(np.concatenate(inside), ends[-1])
 
 
-def resolved(course, ends, least=1e-6):
+def resolved(course, ends, least=1e-6, closer=2):
     """Panel ends between which 33 points tell what a function is at 257, by halving the others.
 
     course (points, 1) -> (..., points, values). What is narrower may hide, and so may what changes
     the course by less than that share of it.
     """
-    width, ends, panels = course(ends[:1, None]).size, [ends], np.array([*pairwise(ends)])
-    for closer in (256, 128, 64, 64, 64, 64, 64):  # halves keep the distance, then come closer
-        close, from_33 = interpolation(closer)
-        points = panels.mean(1)[:, None] + np.diff(panels) / 2 * close
-        bad = []
-        parts = min(len(points), -(-points.size * width // MOST_NUMBERS))
-        for some in np.array_split(points, parts):
-            values = np.moveaxis(course(some.reshape(-1, 1)), -2, -1).reshape(-1, *some.shape)
-            off = np.abs(values[..., :: closer // 32] @ from_33.T - values).max(-1)
+    ends, (low, high) = [ends], (ends[:-1], ends[1:])
+    for n in (256, 128, *[64] * closer):  # halves keep the distance, then come closer
+        close, from_33 = interpolation(n)
+        points, bad = ((low + high)[:, None] + (high - low)[:, None] * close) / 2, []
+        for some in (points[k : k + 16] for k in range(0, len(points), 16)):
+            values = course(some.reshape(-1, 1)).swapaxes(-1, -2).reshape(-1, *some.shape)
+            off = np.abs(values[..., :: n // 32] @ from_33.T - values).max(-1)
             bad.append((off > least * (1 + np.abs(values).max(-1))).any(0))
-        panels = panels[np.concatenate(bad)]
-        if not len(panels):
+        low, high = np.stack([low, high])[:, np.concatenate(bad)]
+        if not low.size:
             break
-        ends.append(panels.mean(1))
-        panels = np.stack([panels[:, 0], panels.mean(1), panels.mean(1), panels[:, 1]], -1)
-        panels = panels.reshape(-1, 2)
+        middle = (low + high) / 2
+        ends.append(middle)
+        low, high = np.append(low, middle), np.append(middle, high)
     return np.unique(np.concatenate(ends))
 
 
@@ -458,12 +468,13 @@ def clenshaw_curtis(n, dims):
     angles, coefficients = chebyshev(n)
     k = np.arange(0, n + 1, 2)
     weights = (2 / (1 - k**2)) @ coefficients[::2]  # the integral of T_k is 2 / (1 - k^2), or 0
-    return grid(np.cos(angles), dims), np.column_stack([weights, 6 * coefficients[-4:].T])
+    return grid(*[np.cos(angles)] * dims), np.stack([weights, *6 * coefficients[-4:]])
 
 
 RULES = {1: clenshaw_curtis(32, 1), 2: clenshaw_curtis(16, 2)}
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what overflows ends as an error too large
 def integrate(integrand, ends, tol, negligible=-np.inf, spent=None):
     """log integral w dt and the means of some values under w: (log w, values) = integrand(t).
 
@@ -475,86 +486,87 @@ def integrate(integrand, ends, tol, negligible=-np.inf, spent=None):
     """
     spent, dims = Counter() if spent is None else spent, len(ends)
     (points, rule), room, kept = RULES[dims], 32, 16 * 4**dims
-    sides = zip(*[(e[:-1], e[1:]) for e in ends])  # lower and upper ends
-    todo = np.array([grid_of(side) for side in sides], float)  # (2, dims, panels)
+    sides = zip(*[(e[:-1], e[1:]) for e in ends])
+    todo = np.array([grid(*side).T for side in sides], float)  # low and high: (2, dims, panels)
     shortest = 1e-13 * max(e[-1] - e[0] for e in ends)
-    scale, sums, errors, means = -np.inf, np.zeros(1), np.zeros(1), np.zeros(0)
-    with np.errstate(over="ignore", invalid="ignore"):  # what overflows ends as an error too large
-        while todo.size:
-            (low, high), todo = todo[..., :room], todo[..., room:]
-            log_w, *values = at_points(integrand, low, high, points)
-            top, bottom = log_w.max(-1), log_w.min(-1)
-            # all sums are kept relative to e^scale, the highest point so far
-            old, scale = scale, np.maximum(scale, top.max(-1))
-            sums, errors = sums * np.exp(old - scale), errors * np.exp(old - scale)
-            part, tails = panel_sums(log_w, values, means, scale, high - low, rule)
-            # what rounding leaves of a sum, and of an exponent that is large itself
-            rounding = (4e-15 + 1e-15 * np.minimum(np.abs(top), 1e14)) * np.abs(part)
-            totals = sums + part.sum(-1)
-            mass = totals[0] + np.exp(np.minimum(negligible - scale, 700))
-            small = max(tol, 1e-13) / kept * mass + 1e-15 * np.abs(totals)
-            error, small = tails.sum(0), small[..., None] + rounding
-            unresolved = (error > small).any(0) | may_hide(top, bottom, scale)
-            split = unresolved.any(tuple(range(unresolved.ndim - 1)))
-            split &= (high - low).max(0) > shortest
-            kept += np.sum(~split)
-            sums = sums + part[..., ~split].sum(-1)
-            errors = errors + np.maximum(error, rounding)[..., ~split].sum(-1)
-            # those of sums of w (value - mean), whatever the mean: what w misses, both sums miss
-            old, means = means if means.size else 0, totals[1:] / np.maximum(totals[0], 1e-300)
-            errors[1:] += np.abs(means - old) * errors[0]
-            todo = np.concatenate([todo, halves(low, high, tails, small, split)], -1)
-            spent["points"] += log_w.size
-            if spent["points"] > MOST_POINTS:
-                raise QuadratureError(f"tol={tol:.1e} is out of reach of {MOST_POINTS} points")
-            room = max(1, MOST_NUMBERS // (len(points) * scale.size))
-        mass = np.maximum(sums[0], 1e-300)
-        errors[1:] += np.abs(means - sums[1:] / mass) * errors[0]
-        return scale + np.log(mass), sums[1:] / mass, np.where(sums[0] > 0, errors / mass, 1e300)
-
-
-def grid_of(axes):
-    """Product of coordinates that differ by axis, (dims, points)."""
-    return np.stack(np.meshgrid(*axes, indexing="ij")).reshape(len(axes), -1)
+    scale, sums, errors, means = -np.inf, np.zeros(1), np.zeros(1), np.zeros(1)
+    while todo.size:
+        (low, high), todo = todo[..., :room], todo[..., room:]
+        log_w, *values = at_points(integrand, low, high, points)
+        top, bottom = log_w.max(0), log_w.min(0)  # (panel, ...)
+        # all sums are kept relative to e^scale, the highest point so far
+        old, scale = scale, np.maximum(scale, top.max(0))
+        sums, errors = sums * np.exp(old - scale), errors * np.exp(old - scale)
+        part, tails = panel_sums(log_w, values, means, scale, high - low, rule)
+        # what rounding leaves of a sum, and of an exponent that is large itself
+        rounding = (4e-15 + 1e-15 * np.minimum(np.abs(top), 1e14)) * np.abs(part)
+        totals, error = sums + part.sum(1), tails.sum(0)
+        mass = totals[0] + np.exp(np.minimum(negligible - scale, 700))
+        small = (max(tol, 1e-13) / kept * mass + 1e-15 * np.abs(totals))[:, None] + rounding
+        split = may_hide(top, bottom, scale) | (error > small).any(0)
+        split = split.any(tuple(range(1, top.ndim))) & ((high - low).max(0) > shortest)
+        kept += np.count_nonzero(~split)
+        sums = sums + part[:, ~split].sum(1)
+        errors = errors + np.maximum(error, rounding)[:, ~split].sum(1)
+        # those of sums of w (value - mean), whatever the mean: what w misses, both sums miss
+        old, means = means, totals / np.maximum(totals[0], 1e-300)
+        means[0] = 0
+        errors = errors + np.abs(means - old) * errors[0]
+        todo = np.concatenate([todo, halves(low, high, tails, small, split)], -1)
+        spent["points"] += log_w.size
+        if spent["points"] > MOST_POINTS:
+            raise QuadratureError(f"tol={tol:.1e} is out of reach of {MOST_POINTS} points")
+        room = max(1, AT_ONCE // (len(points) * scale.size))
+    mass = np.maximum(sums[0], 1e-300)
+    return scale + np.log(mass), means[1:], np.where(sums[0] > 0, errors / mass, 1e300)
 
 
 def at_points(integrand, low, high, points):
-    """log w and each of the values at the points of the panels, (..., panel, point)."""
+    """log w and the values at the points of the panels, (point, panel, ...)."""
     t = ((low + high).T[:, None] + (high - low).T[:, None] * points) / 2  # (panel, point, dims)
     log_w, values = integrand(t.reshape(-1, len(low)))
-    lead = np.broadcast_shapes(log_w.shape, *(v.shape for v in values))[:-1]
-    every = (np.broadcast_to(a, (*lead, log_w.shape[-1])) for a in (log_w, *values))
-    return [a.reshape(*lead, *t.shape[:2]) for a in every]
+    shape = np.broadcast(log_w, *values).shape
+    every = (a if a.shape == shape else np.broadcast_to(a, shape) for a in (log_w, *values))
+    order = -1, *range(len(shape) - 1)
+    every = (a.transpose(order).reshape(*t.shape[:2], *shape[:-1]) for a in every)
+    return [a.swapaxes(0, 1) for a in every]
 
 
 def panel_sums(log_w, values, means, scale, lengths, rule):
-    """Integrals of w and w value over each panel, (1 + values, ..., panel); tails (dims, ...).
+    """Integrals of w and w value over each panel, (1 + values, panel, ...); tails (dims, ...).
 
-    The tails are those of w and w (value - mean).
+    The tails are those of w and w (value - mean); the mean of w itself is kept as 0.
     """
-    w = np.exp(log_w - scale[..., None, None])
-    sums, tails = np.stack([w, *(w * v for v in values)]), []
-    sums = sums.reshape(*sums.shape[:-1], *[len(rule)] * len(lengths))
-    for _ in lengths:  # the last axis first
-        both = sums @ rule
-        sums, tail, tails = both[..., 0], both[..., 1:], [tail @ rule[:, 0] for tail in tails]
-        if means.size:
-            tail[1:] -= means.reshape(*means.shape, *[1] * (tail.ndim - means.ndim)) * tail[0]
-        tails.insert(0, np.abs(tail).sum(-1))
-    volume = (lengths / 2).prod(0)
+    off = np.subtract(log_w, scale, order="C")
+    w = np.exp(np.maximum(off, -700)) * (off > -700)  # exp is slow where nothing is left
+    sums, tails = np.stack([w, *(w * value for value in values)], 1), []
+    sums = sums.reshape(*[len(rule[0])] * len(lengths), *sums.shape[1:])
+    for _ in lengths:  # the first axis first
+        both = along(rule, sums)
+        sums, tail = both[0], both[1:]
+        tail -= means[:, None] * tail.take([0], -2 - scale.ndim)
+        tails = [*(along(rule[:1], other)[0] for other in tails), np.abs(tail).sum(0)]
+    volume = (lengths / 2).prod(0).reshape(-1, *[1] * scale.ndim)
     return sums * volume, np.stack(tails) * volume
+
+
+def along(rule, a):
+    """rule @ a along the first axis of a, by products so small that they take one thread."""
+    a, shape = a.reshape(len(a), -1), a.shape[1:]
+    parts = [rule @ a[:, k : k + 1000] for k in range(0, a.shape[1], 1000)]
+    return np.concatenate(parts, 1).reshape(-1, *shape)
 
 
 def may_hide(top, bottom, scale):
     """A peak may stand between two points: log w varies by tens of nats, and more would matter."""
-    return (top - bottom > 60) & (2 * top - bottom > scale[..., None] - FAR)
+    return (top - bottom > 60) & (2 * top - bottom > scale - FAR)
 
 
 def halves(low, high, tails, small, split):
     """The panels to be split, halved along the axis of the largest tail: (2, dims, panels)."""
     low, high = low[:, split], high[:, split]
-    share = tails[..., split] / np.maximum(small[..., split], 1e-300)
-    largest = share.max(tuple(range(1, tails.ndim - 1)))  # (dims, panels)
+    share = tails[:, :, split] / np.maximum(small[:, split], 1e-300)
+    largest = share.max((1, *range(3, share.ndim)))  # (dims, panels)
     along = (largest + 1e-9 * (high - low)).argmax(0) == np.arange(len(low))[:, None]
     middle = (low + high) / 2
     lower, upper = np.where(along, middle, high), np.where(along, middle, low)
