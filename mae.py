@@ -146,8 +146,7 @@ def information_interval(decoder, auxiliary, z, eps, eps_r, confidence=0.99):
     eps_r drawn independently for each example, on many examples (central limit theorem) and, for
     `high`, on an r so wide that the weights have a variance. Arguments as for `information_bounds`,
     n >= 1 -> (...) each, nats. Two things make s smaller and leave the means: `averaged_bounds`,
-    and as control variates z_i and z_i z_j, whose means are known (z without models' axis, many
-    rows).
+    and control variates, z_i and z_i z_j, of known means (z without models' axis, many rows).
     For a one-dimensional code, given eps and no models' axis, both bounds are KL[p(z|x) || p(z)] by
     quadrature: no r is needed. Not where that is refused, nor for a Gaussian x of over 64 features.
     """
@@ -162,9 +161,8 @@ def information_interval(decoder, auxiliary, z, eps, eps_r, confidence=0.99):
     require("eps.shape", np.shape(eps), legal, f"(..., {batch}, features)")
     lower, upper = _each_bound(decoder, auxiliary, z, eps, eps_r)
     i, j = np.triu_indices(latent)
-    controls = np.zeros((batch, 0))
-    if z.ndim == 2 and batch >= 50 * (latent + len(i)):
-        controls = np.concatenate([z, z[:, i] * z[:, j] - (i == j)], -1)  # of mean 0
+    enough = z.ndim == 2 and batch >= 50 * (latent + len(i))  # for controls, of mean 0
+    controls = np.hstack([z, z[:, i] * z[:, j] - (i == j)]) if enough else np.zeros((batch, 0))
     return _one_sided(lower, controls, -1, confidence), _one_sided(upper, controls, 1, confidence)
 
 
