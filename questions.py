@@ -72,7 +72,7 @@ def train(
     params, given = batches.start(fit, sample, dtype, steps * r_steps, batch)
     m, v, multiplier = np.zeros_like(params), np.zeros_like(params), np.zeros(len(params))
     estimate = estimate or (mae.information_bounds if r_samples else one_sided)
-    elbo, most = mae.iwae if q_samples > 1 else mae.elbo, mae.LAMBDA_MOST[r_samples > 0]
+    elbo = mae.iwae if q_samples > 1 else mae.elbo
 
     def ascend(objective, step, part=slice(None)):
         grad = fit.layout.clip(elementwise_grad(objective)(params))[:, part]
@@ -101,8 +101,7 @@ def train(
 
         ascend(objective, step)
         if step >= mae.RAMP * steps:
-            pace = mae.LAMBDA_RATE * (np.maximum(1, -multiplier) if r_samples else 1)
-            multiplier = np.clip(multiplier + pace * gap, -most, most)
+            multiplier = mae.ascended(multiplier, gap, r_samples > 0)
     return replace(fit, params=params, history={"multiplier": multiplier[:, None]})
 
 
