@@ -68,7 +68,8 @@ COMPARED = [mae.VAE, *ANNEALING[:2], *map(mae.beta_vae, (0.5, 2)), *map(mae.info
 HELD = {mae.PENALTY: (1.0, 2.0), MAE: (1.0, 2.0)}
 compared = lambda problem, m: dict.fromkeys([*COMPARED, *holding(problem, m)], (None,)) | HELD
 CAUSAL = dict.fromkeys([mae.VAE, *ANNEALING], (None,)) | {MAE: (0.0, 0.35, 0.7, 1.0, 1.2)}
-BY_METHOD, INTERVAL = ("group", "method", "target"), ("information_low", "information_high")
+BY_METHOD = ("group", "method", "target")
+INTERVAL = ("information_low", "information_high")
 
 FACE = mae.fixed_variance(0.3)
 ON_FACES = {"steps": 2000, "batch": 32, "hidden": 128, "latent": 2, "learning_rate": 3e-3}
@@ -147,7 +148,7 @@ EXPERIMENTS = {
     ),
     "digits": Experiment(
         "digits of 64 pixels: I itself with codes of two, four and eight dimensions",
-        {f"{n} codes": Group(DIGITS, FACE, {MAE: (4.0, 5.0)},
+        {f"{n} codes": Group(DIGITS, FACE, {MAE: (3.0, 6.0)},
                              settings={"latent": n}) for n in (2, 4, 8)},
         claims.digits,
         keys=("group", "target"),
