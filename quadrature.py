@@ -17,7 +17,7 @@ from distributions import (
 
 FAR = 40.0  # nats below the peak, where e^-40 = 4e-18 cannot change a sum of doubles
 MOST_POINTS = 2**29  # of an integral, a minute or less
-AT_ONCE = 2**17  # numbers in a table of log p(x|z), which fits the cache
+AT_ONCE = 2**17  # numbers in a table, which fits the cache
 TOL = {1: 1e-8, 2: 1e-6}  # by the dimension of the code
 
 
@@ -425,11 +425,12 @@ def resolved(course, ends, least=1e-6, closer=2):
     course (points, 1) -> (..., points, values). What is narrower may hide, and so may what changes
     the course by less than that share of it.
     """
-    ends, (low, high) = [ends], (ends[:-1], ends[1:])
+    width, ends, (low, high) = course(ends[:1, None]).size, [ends], (ends[:-1], ends[1:])
     for n in (256, 128, *[64] * closer):  # halves keep the distance, then come closer
         close, from_33 = interpolation(n)
         points, bad = ((low + high)[:, None] + (high - low)[:, None] * close) / 2, []
-        for some in (points[k : k + 16] for k in range(0, len(points), 16)):
+        room = max(1, AT_ONCE // (len(close) * width))
+        for some in (points[k : k + room] for k in range(0, len(points), room)):
             values = course(some.reshape(-1, 1)).swapaxes(-1, -2).reshape(-1, *some.shape)
             off = np.abs(values[..., :: n // 32] @ from_33.T - values).max(-1)
             bad.append((off > least * (1 + np.abs(values).max(-1))).any(0))
