@@ -201,7 +201,7 @@ class Codes:
     """A decoder of codes z ~ N(0, I), and what a look at it along a grid of codes tells.
 
     codes: some, closer where the decoder moves; survey: p(x|z) there; highest: bounds log p(x|z).
-    Where a decoder is asked for, its Codes will do: it is then not surveyed anew.
+    Where a decoder is asked for, its Codes will do, with their own tol: it is not surveyed anew.
     """
 
     @np.errstate(over="ignore", invalid="ignore")  # what is not finite is refused
