@@ -34,7 +34,7 @@ def blank(height, rows=1, columns=1, **options):
 
 
 def files(name, given, jobs):
-    """{file name: bytes} of the figures of an experiment, each drawn in a process of its own."""
+    """{file name: bytes} of the figures of an experiment, spread over the processes."""
     tasks = [lambda report, draw=draw: both(draw(*given)) for draw in DRAWINGS[name].values()]
     saved = zip(DRAWINGS[name], processes.parallel(tasks, jobs))
     return {f"{stem}.{kind}": data for stem, own in saved for kind, data in own.items()}

@@ -345,7 +345,8 @@ class Strings(mae.Categorical):
 
     def log_prob(self, x):
         """log p(x|z) of one-hot x: by the table if all have every x, else by the x's own bits."""
-        x, axes = one_hot("x", x), getval(self.z).ndim
+        codes = getval(self.z).shape[:-1]
+        x, axes = one_hot("x", x, (*codes, len(STRINGS))), len(codes) + 1
         alike = x.size == x.shape[0] * x.shape[-1]  # for all codes, as those of `expect`
         if alike and x.ndim > axes and x.ndim > len(self.shape):
             log_p = anp.moveaxis(self.params @ x.reshape(len(x), -1).T, -1, 0)

@@ -115,7 +115,7 @@ def _work(tasks, end, parent, blocked):
 def _received(pipe, process):
     try:
         return pipe.recv()
-    except (EOFError, ConnectionResetError):
+    except (EOFError, OSError):  # before or in the middle of what it sent
         process.join()
         how = signal.strsignal(-process.exitcode) if process.exitcode < 0 else "no result"
         how += "; out of memory? Fewer jobs need less" if process.exitcode == -9 else ""

@@ -17,7 +17,7 @@ from distributions import (
 
 FAR = 40.0  # nats below the peak, where e^-40 = 4e-18 cannot change a sum of doubles
 MOST_POINTS = 2**29  # of an integral, a minute or less
-AT_ONCE = 2**17  # numbers in a table of log p(x|z), which fits the cache
+AT_ONCE = 2**17  # numbers in a table, which fits the cache
 TOL = {1: 1e-8, 2: 1e-6}  # by the dimension of the code
 
 
@@ -201,7 +201,7 @@ class Codes:
     """A decoder of codes z ~ N(0, I), and what a look at it along a grid of codes tells.
 
     codes: some, closer where the decoder moves; survey: p(x|z) there; highest: bounds log p(x|z).
-    Where a decoder is asked for, its Codes will do: it is then not surveyed anew.
+    Where a decoder is asked for, its Codes will do, with their own tol: it is not surveyed anew.
     """
 
     @np.errstate(over="ignore", invalid="ignore")  # what is not finite is refused
@@ -425,11 +425,12 @@ def resolved(course, ends, least=1e-6, closer=2):
     course (points, 1) -> (..., points, values). What is narrower may hide, and so may what changes
     the course by less than that share of it.
     """
-    ends, (low, high) = [ends], (ends[:-1], ends[1:])
+    width, ends, (low, high) = course(ends[:1, None]).size, [ends], (ends[:-1], ends[1:])
     for n in (256, 128, *[64] * closer):  # halves keep the distance, then come closer
         close, from_33 = interpolation(n)
         points, bad = ((low + high)[:, None] + (high - low)[:, None] * close) / 2, []
-        for some in (points[k : k + 16] for k in range(0, len(points), 16)):
+        room = max(1, AT_ONCE // (len(close) * width))
+        for some in (points[k : k + room] for k in range(0, len(points), room)):
             values = course(some.reshape(-1, 1)).swapaxes(-1, -2).reshape(-1, *some.shape)
             off = np.abs(values[..., :: n // 32] @ from_33.T - values).max(-1)
             bad.append((off > least * (1 + np.abs(values).max(-1))).any(0))

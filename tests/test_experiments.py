@@ -572,6 +572,8 @@ def test_the_autoregressive_decoder_is_its_product_of_bits(window):
     """log p(x|z) = sum_t log sigmoid(+-logit), the network asked once for each string and bit."""
     z = np.array([[-0.7], [0.0], [1.9]])
     found = problems.autoregressive("test", window).decode(NETWORK, z)
+    with pytest.raises(ValueError, match="does not fit"):
+        found.log_prob(np.eye(10)[:1])
     assert found.shape == (3, 64)
     np.testing.assert_allclose(np.exp(found.logits).sum(-1), 1, atol=1e-13)
     for i, string in enumerate(problems.STRINGS):

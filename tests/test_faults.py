@@ -181,6 +181,17 @@ def test_a_second_run_into_the_same_folder_is_refused(tmp_path):
     assert run(tmp_path, "--no-plot")[0] == 0  # the lock ends with its run
 
 
+def test_a_worker_that_is_killed_while_it_sends_its_result_is_named():
+    def kill(share, pid):
+        if pid:
+            time.sleep(0.2)  # by now it waits for us to read
+            os.kill(int(pid), signal.SIGKILL)
+
+    tasks = [lambda report: report(0.5, os.getpid()) or bytes(2**24), lambda report: None]
+    with pytest.raises(ChildProcessError, match="ended: Killed"):
+        processes.parallel(tasks, 2, kill)
+
+
 def test_errors_of_workers_are_raised_here_and_results_come_in_order():
     tasks = [lambda report, n=n: report(0.5, n) or n for n in range(5)]
     calls = []
