@@ -153,7 +153,7 @@ EXPERIMENTS = {
         claims.digits,
         keys=("group", "target"),
         heads=(*INTERVAL, "infomax_bound", "elbo", "rate"),
-        settings={"seeds": 1, "steps": 3000, "batch": 64, "hidden": 64, "learning_rate": 5e-3,
+        settings={"seeds": 1, "steps": 4000, "batch": 64, "hidden": 64, "learning_rate": 5e-3,
                   "r_samples": 16},
     ),
     "information": Experiment(

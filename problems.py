@@ -24,7 +24,6 @@ from quadrature import Codes, integrate
 # A target counts as reached if I itself is this near to it, where it is exact, and elsewhere if the
 # whole interval is, in which it lies with 99 % confidence each way.
 REACHED, INTERVAL_REACHED = 0.02, 0.1  # nats
-PROPOSALS = 128  # of that interval
 EXACT = ["information", "infomax_bound", "encoder_information", "log_likelihood", "elbo"]
 COLUMNS = ["method", "target", "seed", *EXACT, "quadrature_error", "reached"]
 COLUMNS += ["information_low", "information_high", "r_samples"]
@@ -42,7 +41,8 @@ class Problem(NamedTuple):
     data_mean: Callable = None  # values(x) -> means over the true distribution, error
     truth: Callable = None  # x -> its true density or probability
     extras: Callable = lambda model: {}  # further columns of metrics.csv
-    draws: int = 4000  # of x, where I is not exact
+    draws: int = 4000  # of x, where I is not exact, and for each
+    proposals: int = 128  # from r
     names: tuple = ()  # of the features or categories
     units: tuple = (0.0, 1.0)  # mean and standard deviation of the features, before the data's 0, 1
 
@@ -77,7 +77,7 @@ def sampled_values(model, problem):
     rng, n, dtype = np.random.default_rng(0), problem.draws, model.params.dtype
     decoder, encoder, r = model.networks(model.params)
     normal = lambda *shape: rng.standard_normal(shape).astype(dtype)
-    z, eps_q, eps_r = (normal(*lead, n, model.latent) for lead in ((), (), (PROPOSALS,)))
+    z, eps_q, eps_r = (normal(*lead, n, model.latent) for lead in ((), (), (problem.proposals,)))
     x = problem.data(rng, n).astype(dtype)
     eps_x = None if model.likelihood.discrete else normal(*x.shape)
     low, high = mae.information_interval(decoder, r, z, eps_x, eps_r)
@@ -450,4 +450,4 @@ def digits(rng, n):
     return draw_digits((10 * nets.evenly(rng, n)).astype(int), 2 * slant - 1, 0.8 + 0.4 * width)
 
 
-DIGITS = Problem(data=digits, draws=8000)
+DIGITS = Problem(data=digits, draws=8000, proposals=256)

@@ -397,11 +397,10 @@ def test_claims_of_an_interval_are_made_of_its_worse_end():
 
 def test_all_runs_everything_and_ends_with_the_claims(tmp_path, monkeypatch, capsys):
     settings = {"seeds": 1, "steps": 10, "batch": 8, "hidden": 4}
-    monkeypatch.setattr(problems, "PROPOSALS", 4)
     for name, experiment in experiments.EXPERIMENTS.items():
         groups = {}
         for key, group in experiment.groups.items():
-            problem = group.problem._replace(draws=100)
+            problem = group.problem._replace(draws=100, proposals=4)
             groups[key] = group._replace(problem=problem, settings=group.settings | settings)
         short = experiment._replace(groups=groups, settings=experiment.settings | settings)
         monkeypatch.setitem(experiments.EXPERIMENTS, name, short)
