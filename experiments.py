@@ -136,7 +136,7 @@ EXPERIMENTS = {
         keys=BY_METHOD,
         heads=("information", "encoder_information", "rate", "marginal_kl", "distortion",
                "below_optimum"),
-        settings={"seeds": 2, "steps": 3000, "batch": 64, "learning_rate": 0.04},
+        settings={"seeds": 2, "steps": 3500, "batch": 64, "learning_rate": 0.025},
     ),
     "faces": Experiment(
         "faces with two hidden factors, laid out by a two-dimensional code (Figure 3)",
