@@ -1,4 +1,4 @@
-"""The figures of the experiments, of (fits, rows, problems) of a run: the first and last by group.
+"""The figures of each experiment, drawn from what a run gives: its fits, rows and problems.
 
 All are one column of a paper wide, in the one style of mae.mplstyle, and say the same in grey.
 """
