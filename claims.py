@@ -76,18 +76,17 @@ def sequences(rows):
 def methods(rows):
     of = lambda column, method, **where: values(rows, column, method=method, **where)
     bound = of("infomax_bound", "im:0.1", group="categorical")
-    paid = of("below_optimum", "im:0.1", group="split-normal")
+    dear, hard = of("below_optimum", "im:0.1", group="split-normal"), of("below_optimum", "penalty")
     able = [row for row in rows if row["group"] != "restricted"]  # to have the optimum at any I
     lost = values(able, "below_optimum", method="lagrangian")
     rate = [row["information"] for row in rows if row not in able and ":1" in row["method"]]
     yield at_least("IM on categorical: bound", 2.09, bound)
     yield at_most("IM on categorical: bound above its ceiling, nats", 1e-8, bound - UNIFORM.ceiling)
-    yield at_least("IM pays with likelihood: nats lost", 0.1, paid)
+    yield at_least("IM pays with likelihood: nats lost", 0.1, dear)
     yield at_most("beta = 2 ignores the code: I", 0.01, of("information", "beta:2"))
     yield at_most("MAE: |I - M|", REACHED, off(rows))
     yield at_most("MAE: likelihood lost, nats", 0.002, lost)
-    paid = of("below_optimum", "penalty").max()
-    yield at_least("penalty pays with likelihood: nats lost", 0.002, paid)
+    yield at_least("penalty pays with likelihood: nats lost", 0.002, hard.max())
     yield at_least("rate held at 1, restricted: I below 1 by", 0.15, 1 - max(rate))
 
 
@@ -109,8 +108,8 @@ def information(rows):
     yield at_most("both sides: |I - M| on all data of one feature", REACHED, found)
     worst = most[~both & exact].max()
     yield at_least("bound alone: |I - M| of the worst of these", 0.2, worst)
-    faces, alone = most[both & ~exact], most[~both & ~exact].max()
-    yield at_most("both sides, faces: M to the ends", INTERVAL_REACHED, faces)
+    pixels, alone = most[both & ~exact], most[~both & ~exact].max()
+    yield at_most("both sides, faces: M to the ends", INTERVAL_REACHED, pixels)
     yield at_least("bound alone, faces: M to the ends", 1, alone)
 
 

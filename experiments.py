@@ -420,13 +420,14 @@ def parse(arguments):
 def main(arguments=None):
     """The exit status: 0 if all is written, and of `all` every claim holds."""
     options, experiment = parse(arguments)
-    warnings.simplefilter("ignore", mae.TrainingWarning)  # tables say what came out, exactly
     if options.file:
         say(experiment.summary)
     commands = {"scaling": scaling, "all": run_all, "docs": document}
     commands |= {"questions": lambda options: ask(options)[1]}
     command = commands.get(options.name, lambda options: run(options.name, experiment, options)[1])
-    return int(not command(options))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", mae.TrainingWarning)  # tables say what came out, exactly
+        return int(not command(options))
 
 
 def stop(status, message):
