@@ -215,7 +215,8 @@ class Codes:
         self.course = lambda z: self.given(z).course()
         find = resolved if latent == 1 else resolved_plane
         self.inner = find(self.course, code_ends(10, latent))
-        some = self.inner[:-1, None] + np.diff(self.inner)[:, None] * np.arange(8) / 8
+        per = max(1, min(8, int(2 ** (20 / latent)) // len(self.inner)))  # panel; a million in all
+        some = self.inner[:-1, None] + np.diff(self.inner)[:, None] * np.arange(per) / per
         self.codes = grid(*[some.ravel()] * latent)
         look = self.given(np.concatenate([self.codes, grid(*[FAR_CODES] * latent)]))
         self.survey, self.highest = part_of(look, slice(len(self.codes))), np.max(look.highest())
