@@ -1,6 +1,5 @@
 """Work spread over processes: the results are those of one process, in the same order."""
 
-import contextlib
 import ctypes
 import multiprocessing
 import os
@@ -10,10 +9,6 @@ import threading
 import warnings
 from functools import partial
 from multiprocessing.connection import wait
-
-# A terminal sends the first two to all of its processes: what to do is for the parent to say.
-ENDS = {"SIGINT": signal.SIG_IGN, "SIGHUP": signal.SIG_IGN, "SIGTERM": signal.SIG_DFL}
-ENDS = {getattr(signal, name): end for name, end in ENDS.items() if hasattr(signal, name)}
 
 
 def forks():
@@ -41,82 +36,84 @@ def parallel(tasks, jobs=1, progress=None):
         if progress:
             progress(sum(shares) / len(tasks), max(gaps))
 
+    def finish(i, result):
+        results[i] = result
+        report(i, 1.0)
+
     jobs = min(jobs, len(tasks)) if forks() else 1
-    here = ((i, task(partial(report, i))) for i, task in enumerate(tasks))
-    with contextlib.closing(_forked(tasks, jobs, report) if jobs > 1 else here) as done:
-        for i, result in done:
-            results[i] = result
-            report(i, 1.0)
+    if jobs > 1:
+        _spread(tasks, jobs, report, finish)
+    else:
+        for i, task in enumerate(tasks):
+            finish(i, task(partial(report, i)))
     return results
 
 
-def _forked(tasks, jobs, report):
-    """(number, result) of each task, as they come."""
-    workers, waiting = {}, iter(range(len(tasks)))
-
-    def give(pipe):
-        i = next(waiting, None)
-        with contextlib.suppress(BrokenPipeError):  # it was killed: what comes next tells
-            pipe.send(i)
-        if i is None:
-            workers.pop(pipe).join()
-
+def _spread(tasks, jobs, report, finish):
+    """finish(number, result) of each task, as they come from this many workers."""
+    waiting, workers = iter(range(jobs, len(tasks))), {}
     try:
-        for _ in range(jobs):
-            pipe, process = _start(tasks)
+        for i in range(jobs):
+            pipe, process = _start(tasks, i)
             workers[pipe] = process
-            give(pipe)
         while workers:
             for pipe in wait([*workers]):
-                kind, i, content = _received(pipe, workers[pipe])
+                try:
+                    kind, i, content = pipe.recv()
+                    if kind == "result":
+                        pipe.send(next(waiting, None))
+                except (EOFError, OSError):  # it has ended: without tasks, or killed at any moment
+                    _check_end(workers.pop(pipe))
+                    continue
                 if kind == "error":
                     raise content
-                if kind == "report":
-                    report(i, *content)
+                elif kind == "result":
+                    finish(i, content)
                 else:
-                    yield i, content
-                    give(pipe)
+                    report(i, *content)
     finally:
         for process in workers.values():
             process.kill()
             process.join()
 
 
-def _start(tasks):
-    """A worker, and the pipe through which it is given numbers of tasks, and reports."""
+def _start(tasks, first):
+    """A worker, and the pipe through which it gives results and is given more tasks."""
     fork = multiprocessing.get_context("fork")
     pipe, end = fork.Pipe()
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ENDS)  # none may meet our own handlers there
-    process = fork.Process(target=_work, args=(tasks, end, os.getpid(), blocked))
+    process = fork.Process(target=_work, args=(tasks, first, end, os.getpid()))
+    # no signal may meet our own handlers there
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
         with warnings.catch_warnings():  # from Python 3.12 on; the threads are those of BLAS
             warnings.simplefilter("ignore", DeprecationWarning)
             process.start()
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     end.close()
     return pipe, process
 
 
-def _work(tasks, end, parent, blocked):
-    for number, action in ENDS.items():
-        signal.signal(number, action)
-    signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+def _work(tasks, i, end, parent):
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in (signal.SIGINT, signal.SIGHUP):  # sent to all by a terminal: the parent decides
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: die with the parent
     if os.getppid() != parent:
         return
-    for i in iter(end.recv, None):
+    while i is not None:
         try:
             end.send(("result", i, tasks[i](lambda *done: end.send(("report", i, done)))))
-        except Exception as error:
+        except BaseException as error:
             end.send(("error", i, error))
+        i = end.recv()
 
 
-def _received(pipe, process):
-    try:
-        return pipe.recv()
-    except (EOFError, OSError):  # before or in the middle of what it sent
-        process.join()
+def _check_end(process):
+    """ChildProcessError unless it ended because there was nothing left to do."""
+    process.join()
+    if process.exitcode:
         how = signal.strsignal(-process.exitcode) if process.exitcode < 0 else "no result"
         how += "; out of memory? Fewer jobs need less" if process.exitcode == -9 else ""
-        raise ChildProcessError(f"worker {process.pid} ended: {how}") from None
+        raise ChildProcessError(f"worker {process.pid} ended: {how}")
