@@ -14,7 +14,7 @@ import runpy
 import shutil
 import sys
 import textwrap
-import time
+import timeit
 import warnings
 from functools import partial
 from pathlib import Path
@@ -60,48 +60,43 @@ class Experiment(NamedTuple):
 
 USUAL = {"seeds": 4, "seed": 0, "steps": 4000, "batch": 128, "hidden": 16, "r_samples": 4}
 QUICK = {"steps": 2000, "learning_rate": 0.03}
-MAE, TENS = mae.LAGRANGIAN, (None, 0.5, 1.0, 1.5, 2.0, 2.2, math.log(10))
-ANNEALING = [mae.annealed(end) for end in (0.25, 0.5, 1)]
-VAE = {mae.VAE: (None,)}
-SWEEP = VAE | {MAE: tuple(np.linspace(0, 2, 9).tolist())}
-COMPARED = [mae.VAE, *ANNEALING[:2], *map(mae.beta_vae, (0.5, 2)), *map(mae.infomax, (0, 0.1))]
-HELD = {mae.PENALTY: (1.0, 2.0), MAE: (1.0, 2.0)}
-compared = lambda problem, m: dict.fromkeys([*COMPARED, *holding(problem, m)], (None,)) | HELD
-CAUSAL = dict.fromkeys([mae.VAE, *ANNEALING], (None,)) | {MAE: (0.0, 0.35, 0.7, 1.0, 1.2)}
-BY_METHOD = ("group", "method", "target")
-INTERVAL = ("information_low", "information_high")
-
-FACE = mae.fixed_variance(0.3)
+GAUSS, TENS = (NORMAL, mae.GAUSSIAN), (UNIFORM, mae.CATEGORICAL)
+FIXED, FACE = (NORMAL, mae.fixed_variance(STD)), (FACES, mae.fixed_variance(0.3))
 ON_FACES = {"steps": 2000, "batch": 32, "hidden": 128, "latent": 2, "learning_rate": 3e-3}
+BY_METHOD, INTERVAL = ("group", "method", "target"), ("information_low", "information_high")
+
+free = lambda *methods: dict.fromkeys(methods, (None,))  # methods without a target
+MAE, VAE, ANNEALED = mae.LAGRANGIAN, free(mae.VAE), [*map(mae.annealed, (0.25, 0.5, 1))]
+SWEEP = VAE | {MAE: tuple(np.linspace(0, 2, 9).tolist())}
+OTHERS = [mae.VAE, *ANNEALED[:2], *map(mae.beta_vae, (0.5, 2)), *map(mae.infomax, (0, 0.1))]
+HELD = {mae.PENALTY: (1.0, 2.0), MAE: (1.0, 2.0)}
 ASKED = {  # name -> models, proposals
     name: (Group(problem, mae.GAUSSIAN, {MAE: (0.3, 0.7, 1.5)}, False), 4)
     for name, problem in problems.LINES.items()
 } | {
-    "fixed variance": (
-        Group(NORMAL, mae.fixed_variance(STD), {MAE: (0.1, 0.25, 0.5, 1.0, 2.0)}, False), 4),
-    "ten categories": (Group(UNIFORM, mae.CATEGORICAL, {MAE: TENS[2:6]}), 16),
-    "faces": (Group(FACES, FACE, {MAE: (3.0, 5.0)}, settings=ON_FACES | {"seeds": 1}), 8),
-}  # fmt: skip
+    "fixed variance": (Group(*FIXED, {MAE: (0.1, 0.25, 0.5, 1.0, 2.0)}, False), 4),
+    "ten categories": (Group(*TENS, {MAE: (1.0, 1.5, 2.0, 2.2)}), 16),
+    "faces": (Group(*FACE, {MAE: (3.0, 5.0)}, settings=ON_FACES | {"seeds": 1}), 8),
+}
 
 EXPERIMENTS = {
     "split-normal": Experiment(
         "x ~ N(0, 1): a normal learnt as an infinite mixture of normals (Figure 6)",
-        {"split-normal": Group(
-            NORMAL, mae.GAUSSIAN, {MAE: (None, 0.4, 0.8, 1.2, 1.6, 2.0, 2.5, 3.0)})},
+        {"split-normal": Group(*GAUSS, {MAE: (None, 0.4, 0.8, 1.2, 1.6, 2.0, 2.5, 3.0)})},
         claims.split_normal,
         settings={"r_samples": 0},  # the posteriors are Gaussian: the bound is I
     ),
     "categorical": Experiment(
         "x uniform on ten values, softmax decoder (Figure 5)",
-        {"categorical": Group(UNIFORM, mae.CATEGORICAL, {MAE: TENS})},
+        {"categorical": Group(*TENS, {MAE: (None, 0.5, 1.0, 1.5, 2.0, 2.2, math.log(10))})},
         claims.categorical,
         settings={"r_samples": 16},
     ),
     "likelihood": Experiment(
         "log-likelihood against information, by what the decoder can do (Figure 4)",
         {
-            "expressive": Group(NORMAL, mae.GAUSSIAN, SWEEP, settings=QUICK | {"r_samples": 0}),
-            "restricted": Group(NORMAL, mae.fixed_variance(STD), SWEEP, False, {"batch": 256}),
+            "expressive": Group(*GAUSS, SWEEP, settings=QUICK | {"r_samples": 0}),
+            "restricted": Group(*FIXED, SWEEP, False, {"batch": 256}),
         },
         claims.likelihood,
         keys=("group", "target"),
@@ -110,8 +105,10 @@ EXPERIMENTS = {
     "sequences": Experiment(
         "strings of bits: decoders that need no code, and some that do (related work)",
         {
-            "causal": Group(SEQUENCES, autoregressive("causal", 6), CAUSAL, settings={
-                "seeds": 2, "steps": 700, "learning_rate": 0.03}),
+            "causal": Group(
+                SEQUENCES, autoregressive("causal", 6),
+                VAE | free(*ANNEALED) | {MAE: (0.0, 0.35, 0.7, 1.0, 1.2)},
+                settings={"seeds": 2, "steps": 700, "learning_rate": 0.03}),
             "bits dropped": Group(SEQUENCES, autoregressive("dropped", 6, 0.5), VAE, False),
             "one bit back": Group(SEQUENCES, autoregressive("one bit back", 1), VAE, False),
             "factorised": Group(SEQUENCES, autoregressive("factorised", 0), VAE, False),
@@ -124,13 +121,11 @@ EXPERIMENTS = {
     "methods": Experiment(
         "VAE, annealing, beta-VAE, IM, holding rate or distortion, both forms of the MAE",
         {
-            "split-normal": Group(
-                NORMAL, mae.GAUSSIAN, compared(NORMAL, 1), settings={"r_samples": 0}),
-            "categorical": Group(
-                UNIFORM, mae.CATEGORICAL, compared(UNIFORM, 2), settings={"r_samples": 16}),
-            "restricted": Group(
-                NORMAL, mae.fixed_variance(STD), dict.fromkeys(holding(NORMAL, 1), (None,))
-                | VAE | {MAE: (1.0,)}, False),
+            "split-normal": Group(*GAUSS, free(*OTHERS, *holding(NORMAL, 1)) | HELD,
+                                  settings={"r_samples": 0}),
+            "categorical": Group(*TENS, free(*OTHERS, *holding(UNIFORM, 2)) | HELD,
+                                 settings={"r_samples": 16}),
+            "restricted": Group(*FIXED, free(*holding(NORMAL, 1)) | VAE | {MAE: (1.0,)}, False),
         },
         claims.methods,
         keys=BY_METHOD,
@@ -140,7 +135,7 @@ EXPERIMENTS = {
     ),
     "faces": Experiment(
         "faces with two hidden factors, laid out by a two-dimensional code (Figure 3)",
-        {"faces": Group(FACES, FACE, VAE | {MAE: (2.0, 3.0, 4.0, 5.0)})},
+        {"faces": Group(*FACE, VAE | {MAE: (2.0, 3.0, 4.0, 5.0)})},
         claims.faces,
         keys=("method", "target"),
         heads=(*INTERVAL, "elbo", "rate", "r2_angle", "r2_emotion"),
@@ -148,8 +143,8 @@ EXPERIMENTS = {
     ),
     "digits": Experiment(
         "digits of 64 pixels: I itself with codes of two, four and eight dimensions",
-        {f"{n} codes": Group(DIGITS, FACE, {MAE: (3.0, 6.0)},
-                             settings={"latent": n}) for n in (2, 4, 8)},
+        {f"{n} codes": Group(DIGITS, FACE[1], {MAE: (3.0, 6.0)}, settings={"latent": n})
+         for n in (2, 4, 8)},
         claims.digits,
         keys=("group", "target"),
         heads=(*INTERVAL, "infomax_bound", "elbo", "rate"),
@@ -158,11 +153,9 @@ EXPERIMENTS = {
     ),
     "information": Experiment(
         "I asked for and I had: by the bound alone, and by estimates from both sides",
-        {
-            f"{name}, {way}": group._replace(settings=group.settings | {"r_samples": n})
-            for name, (group, proposals) in ASKED.items()
-            for way, n in (("bound alone", 0), ("both sides", proposals))
-        },
+        {f"{name}, {way}": group._replace(settings=group.settings | {"r_samples": n})
+         for name, (group, proposals) in ASKED.items()
+         for way, n in (("bound alone", 0), ("both sides", proposals))},
         claims.information,
         keys=("group", "target"),
         heads=(*INTERVAL, "infomax_bound"),
@@ -174,9 +167,9 @@ EXPERIMENTS = {
 def experiment_of(path):
     """`own`: the data of a file, a VAE and three targets."""
     problem, likelihood, read = own.read(path)
-    targets = tuple(m for m in (None, 0.5, 1.0, 1.5) if m is None or m < problem.most)
-    heads = ("information", *INTERVAL, "infomax_bound", "log_likelihood", "elbo")
+    targets = (None, *(m for m in (0.5, 1.0, 1.5) if m < problem.most))
     group = Group(problem, likelihood, {MAE: targets}, expressive=False)
+    heads = ("information", *INTERVAL, "infomax_bound", "log_likelihood", "elbo")
     settings = {"seeds": 2, "r_samples": 16 if likelihood.discrete else 4}
     return Experiment(read, {"own": group}, lambda rows: (), heads=heads, settings=settings)
 
@@ -187,13 +180,14 @@ def experiment_of(path):
 def run(name, experiment, options):
     """Train, evaluate, write, draw, print one experiment -> its rows; whether all was written."""
     known = {key: group.problem for key, group in experiment.groups.items()}
-    all_of = lambda group: USUAL | experiment.settings | group.settings | options.chosen
-    settings = {key: all_of(group) for key, group in experiment.groups.items()}
+    settings = {
+        key: USUAL | experiment.settings | group.settings | options.chosen
+        for key, group in experiment.groups.items()
+    }
     made = as_made(name, settings)
     with locked(options.out / name) as folder:
         fits = train(experiment.groups, settings, options.jobs, progress_line(f"{name}: trained"))
-        every = ((key, fit[k]) for key, fit in fits.items() for k in range(len(fit)))
-        tasks = [partial(row_of, model, key, known[key]) for key, model in every]
+        tasks = [partial(row_of, k, key, known[key]) for key, fit in fits.items() for k in fit]
         rows = processes.parallel(tasks, options.jobs, progress_line(f"{name}: evaluated"))
         lines = [claims.table(rows, experiment.keys, experiment.heads)]
         wrap = partial(textwrap.fill, width=90, subsequent_indent="    ")
@@ -213,59 +207,20 @@ def train(groups, settings, jobs, progress):
 
 def train_group(group, settings, jobs, report):
     """One Fit of all models of the group, each pair of method and target once."""
-    pairs = []
-    for method, targets in group.models.items():
-        if method in (mae.LAGRANGIAN, mae.PENALTY):
-            method = mae.METHODS[settings.get("method", method.name)]
-            targets = settings.get("information", targets)
-        for target in targets:
-            free = target is None and method in (mae.LAGRANGIAN, mae.PENALTY)
-            pairs.append((mae.VAE if free else method, target))
-    methods, targets = zip(*dict.fromkeys(pairs))
+
+    def pairs():
+        for method, targets in group.models.items():
+            if method in (mae.LAGRANGIAN, mae.PENALTY):
+                method = mae.METHODS[settings.get("method", method.name)]
+                for target in settings.get("information", targets):
+                    yield mae.VAE if target is None else method, target
+            else:
+                yield method, None
+
+    methods, targets = zip(*dict.fromkeys(pairs()))
     settings = settings | {"information": targets, "method": methods, "jobs": jobs}
     progress = lambda step, gap: report(step / settings["steps"], gap)
     return mae.fit(group.problem.data, likelihood=group.likelihood, progress=progress, **settings)
-
-
-COMMANDS = {
-    "questions": "the reviewers' questions, in numbers (docs/questions.md)",
-    "own": "data of your own: own FILE.csv, columns of numbers or one of categories",
-    "scaling": "seconds of training against models, steps, batch and proposals, to plan a sweep",
-    "all": "every experiment above but own, the questions, and a summary of the claims",
-    "docs": "all of it, and what it prints and draws into README and docs",
-}
-COMMON = {"steps": 400, "batch": 64, "r_samples": 0}
-CURVES = {  # what grows, from the common point of 24 models, 400 steps, batches of 64
-    "models": [6, 24, 96, 384],
-    "steps": [100, 200, 400, 800],
-    "batch": [16, 64, 256, 1024],
-    "r_samples": [0, 1, 4, 16],
-}
-
-
-def seconds(models=24, **settings):
-    """The shortest time of three split-normal fits; a quarter of the models share each target."""
-    information, taken = np.linspace(0, 2, max(models // 4, 1)), []
-    for _ in range(3):
-        start = time.perf_counter()
-        mae.fit(NORMAL.data, information=information, seeds=4, **COMMON | settings)
-        taken.append(time.perf_counter() - start)
-    return min(taken)
-
-
-def scaling(options):
-    """Measure and print the four curves -> whether all was written."""
-    seconds(steps=50)  # warm up
-    rows, common = [], seconds() / 400
-    for what, size in ((what, size) for what, sizes in CURVES.items() for size in sizes):
-        taken = seconds(**{what: size})
-        per_step = taken / (size if what == "steps" else 400)
-        row = {"grows": what, "value": size, "seconds": taken, "ms_per_step": 1e3 * per_step}
-        rows.append(row | {"relative_step": per_step / common})
-    lines = ["    grows  value  seconds  ms/step  of one step of 24 models and 64 examples"]
-    lines += ["{:>9}{:>7}{:>9.3f}{:>9.3f}{:>8.2f}".format(*row.values()) for row in rows]
-    with locked(options.out / "scaling") as folder:
-        return publish(folder, rows, lines, as_made("scaling", COMMON), (rows,), options)
 
 
 def ask(options):
@@ -301,40 +256,76 @@ def run_all(options):
     return complete and held == len(claimed)
 
 
-PICTURES = {  # of docs: where a run writes them
-    "history": "categorical/history", "strings": "sequences/strings",
-    "posteriors": "information/posteriors", "split-normal": "rows/split-normal/figure",
-}  # fmt: skip
-
-
 def document(options):
     """Run everything, and put what it printed and drew into README and docs -> as `run_all`."""
-    root, held = Path(__file__).parent, run_all(options)
+    root, out, held = Path(__file__).parent, options.out, run_all(options)
     rows = "split-normal --seeds 1 --information none 0.8 1.6 2.4 3".split()
-    main([*rows, "--jobs", str(options.jobs), "--out", str(options.out / "rows")])
+    main([*rows, "--jobs", str(options.jobs), "--out", str(out / "rows")])
 
     def printed(found):
         """A command line, and what it printed, of which `grep` leaves the lines with its text."""
-        lines = (options.out / found[2] / "table.txt").read_text("utf-8").splitlines(True)
-        return found[1] + "".join(line for line in lines if (found[3] or "") in line)
+        command, name, text = found.groups("")
+        lines = (out / name / "table.txt").read_text("utf-8").splitlines(True)
+        return command + "".join(line for line in lines if text in line)
 
     for page in [root / "README.md", *(root / "docs").glob("*.md")]:
-        answered = options.out / "questions" / page.name
+        answered = out / "questions" / page.name
         text = (answered if answered.exists() else page).read_text("utf-8")
         block = r'(?ms)^(\$ python experiments\.py (\S+)(?: \| grep "(.*?)")?\n).*?(?=^```)'
-        text = re.sub(block, printed, text)
-        models.write(page.parent, {page.name: file_of(text)})
+        page.write_text(re.sub(block, printed, text), "utf-8")
     for picture in (root / "docs").glob("*.png"):
-        places = PICTURES.get(picture.stem, picture.stem + "/figure"), "questions/" + picture.stem
-        for drawn in (options.out / f"{place}.png" for place in places):
-            if drawn.exists():
-                shutil.copyfile(drawn, picture)
-    for script in ("drawing.py", "animation.py"):
-        runpy.run_path(str(root / "docs" / script), run_name="__main__")
+        name = picture.stem
+        places = f"rows/{name}/figure.png", f"{name}/figure.png", f"*/{name}.png"
+        for drawn in [path for place in places for path in sorted(out.glob(place))][:1]:
+            shutil.copyfile(drawn, picture)
+    for script in (root / "docs").glob("*.py"):
+        runpy.run_path(str(script), run_name="__main__")
     return held
 
 
+# ------------------------------------------------------------------------- how the time grows
+
+COMMON = {"models": 24, "steps": 400, "batch": 64, "r_samples": 0}
+CURVES = {  # what grows, from this common point
+    "models": [6, 24, 96, 384],
+    "steps": [100, 200, 400, 800],
+    "batch": [16, 64, 256, 1024],
+    "r_samples": [0, 1, 4, 16],
+}
+
+
+def seconds(models, **settings):
+    """The shortest time of three split-normal fits; a quarter of the models share each target."""
+    targets = np.linspace(0, 2, max(models // 4, 1))
+    fit = partial(mae.fit, NORMAL.data, information=targets, seeds=4, **settings)
+    return min(timeit.repeat(fit, number=1, repeat=3))
+
+
+def scaling(options):
+    """Measure and print the four curves -> whether all was written."""
+    seconds(**COMMON | {"steps": 50})  # warm up
+    rows, common = [], seconds(**COMMON) / COMMON["steps"]
+    for what, value in ((what, value) for what, values in CURVES.items() for value in values):
+        point = COMMON | {what: value}
+        taken = seconds(**point)
+        step = taken / point["steps"]
+        row = {"grows": what, "value": value, "seconds": taken, "ms_per_step": 1e3 * step}
+        rows.append(row | {"relative_step": step / common})
+    lines = ["    grows  value  seconds  ms/step  of one step of 24 models and 64 examples"]
+    lines += ["{:>9}{:>7}{:>9.3f}{:>9.3f}{:>8.2f}".format(*row.values()) for row in rows]
+    with locked(options.out / "scaling") as folder:
+        return publish(folder, rows, lines, as_made("scaling", COMMON), (rows,), options)
+
+
 # ------------------------------------------------------------------------------------ command line
+
+COMMANDS = {
+    "questions": "the reviewers' questions, in numbers (docs/questions.md)",
+    "own": "data of your own: own FILE.csv, columns of numbers or one of categories",
+    "scaling": "seconds of training against models, steps, batch and proposals, to plan a sweep",
+    "all": "every experiment above but own, the questions, and a summary of the claims",
+    "docs": "all of it, and what it prints and draws into README and docs",
+}
 
 
 def number(kind, low, high, name):
@@ -343,8 +334,6 @@ def number(kind, low, high, name):
     def read(text):
         if text == "none" and kind is float:
             return None
-        if text in EXPERIMENTS:
-            raise argparse.ArgumentTypeError(f"NAME comes first: {text} --information ...")
         value = kind(text)
         if not low <= value <= high:
             raise ValueError
@@ -359,68 +348,65 @@ count, seed = number(int, 1, 10**6, "integer"), number(int, 0, 10**9, "integer")
 proposals = number(int, 0, 10**4, "integer")
 
 
-def parser():
-    summaries = {name: own.summary for name, own in EXPERIMENTS.items()} | COMMANDS
-    listed = "\n".join(["experiments:", *(f"  {n:14}{text}" for n, text in summaries.items())])
-    parser = argparse.ArgumentParser(
-        usage="python experiments.py NAME [options]", description=__doc__, epilog=listed,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    add = lambda name, kind, unit, text, **more: parser.add_argument(
-        name, type=kind, metavar=unit, help=text, **more
-    )
-    text = "the experiment, see below; comes first"
-    add("name", None, "NAME", text, choices=summaries, nargs="?")
-    add("file", None, "FILE", "of `own`: comma-separated values, names in line 1 or not", nargs="?")
-    text = "targets for I(z, x) in nats; none: no constraint, a VAE (default: the README's rows)"
-    add("--information", target, "M", text, nargs="+")
-    add("--seeds", count, "N", "models per target (default: 4, or its own)")
-    add("--seed", seed, "S", "the first one's seed (default: 0)")
-    add("--steps", count, "T", "training steps (default: 4000, or its own)")
-    add("--batch", count, "B", "examples per step (default: 128, or its own)")
-    add("--hidden", count, "H", "hidden units (default: 16, or its own)")
-    text = "proposals in the estimate of I; 0: the infomax bound alone (default: 4, or its own)"
-    add("--r-samples", proposals, "n", text)
-    text = "how split-normal and categorical enforce the constraint (default: lagrangian)"
-    add("--method", None, None, text, choices=["lagrangian", "penalty"])
+def add_options(add, name):
+    """Those that apply to this NAME."""
+    trains = name == "own" or name in EXPERIMENTS
+    if name == "own":
+        add("file", metavar="FILE", help="comma-separated values, names in line 1 or not")
+    if trains:
+        text = "targets for I(z, x), nats; none: no constraint, a VAE (default: the README's rows)"
+        add("--information", type=target, metavar="M", nargs="+", help=text)
+    if trains or name == "questions":
+        add("--seeds", type=count, metavar="N", help="models per target (default: 4, or its own)")
+        add("--seed", type=seed, metavar="S", help="the first one's seed (default: 0)")
+        add("--steps", type=count, metavar="T", help="training steps (default: 4000, or its own)")
+    if trains:
+        add("--batch", type=count, metavar="B", help="examples per step (default: 128, or its own)")
+        add("--hidden", type=count, metavar="H", help="hidden units (default: 16, or its own)")
+        text = "proposals in the estimate of I; 0: the infomax bound alone (default: 4, or its own)"
+        add("--r-samples", type=proposals, metavar="n", help=text)
+    if name in ("split-normal", "categorical", "own"):
+        text = "how to enforce the constraint (default: lagrangian)"
+        add("--method", choices=["lagrangian", "penalty"], help=text)
     text = "processes; they do not change the results (default: as many as there are cores)"
-    add("--jobs", count, "N", text, default=processes.cores())
-    text = "write to DIR/NAME/"
-    add("--out", lambda path: Path(path).expanduser(), "DIR", text, default=Path("out"))
-    parser.add_argument("--no-plot", action="store_true", help="no figures")
-    return parser
+    add("--jobs", type=count, metavar="N", default=processes.cores(), help=text)
+    folder = lambda path: Path(path).expanduser()
+    add("--out", type=folder, metavar="DIR", default=Path("out"), help="write to DIR/NAME/")
+    add("--no-plot", action="store_true", help="no figures")
 
 
 def parse(arguments):
     """The options, each legal and such as applies; the experiment, or None."""
-    options, fail = parser().parse_args(arguments), parser().error
+    usage = "python experiments.py NAME [options]"
+    parser = argparse.ArgumentParser(usage=usage, description=__doc__)
+    names = parser.add_subparsers(dest="name", metavar="NAME", prog="python experiments.py")
+    summaries = {name: own.summary for name, own in EXPERIMENTS.items()} | COMMANDS
+    for name, text in summaries.items():
+        own_usage = usage.replace("NAME", "own FILE" if name == "own" else name)
+        command = names.add_parser(name, usage=own_usage, description=text, help=text)
+        add_options(command.add_argument, name)
+    options = parser.parse_args(arguments)
     if not options.name:
-        fail(f"NAME is one of {', '.join((*EXPERIMENTS, *COMMANDS))}")
-    if (options.name == "own") != (options.file is not None):
-        fail("own takes one FILE, of comma-separated values" if options.name == "own" else
-             f"argument FILE: {options.file} does not apply to {options.name}")  # fmt: skip
+        parser.error(f"NAME is one of {', '.join(summaries)}")
     try:
-        experiment = experiment_of(options.file) if options.file else EXPERIMENTS.get(options.name)
+        experiment = EXPERIMENTS.get(options.name)
+        experiment = experiment_of(options.file) if options.name == "own" else experiment
     except ValueError as error:
-        fail(str(error))
-    given = {name: getattr(options, name) for name in ("information", "method", *USUAL)}
+        parser.error(str(error))
+    given = {name: getattr(options, name, None) for name in ("information", "method", *USUAL)}
     options.chosen = {name: value for name, value in given.items() if value is not None}
-    for name in options.chosen:
-        applies = experiment and (name != "method" or experiment.keys == ("target",))
-        if not (applies or options.name == "questions" and name in ("seeds", "seed", "steps")):
-            fail(f"argument --{name.replace('_', '-')}: does not apply to {options.name}")
     for group in experiment.groups.values() if experiment else ():
         for value in options.information or ():
             if value is not None and value > group.problem.most + 1e-9:
                 most = f"{group.problem.most:.7g}"
-                fail(f"argument --information: {value} is more than x can hold, {most}")
+                parser.error(f"argument --information: {value} is more than x can hold, {most}")
     return options, experiment
 
 
 def main(arguments=None):
     """The exit status: 0 if all is written, and of `all` every claim holds."""
     options, experiment = parse(arguments)
-    if options.file:
+    if options.name == "own":
         say(experiment.summary)
     commands = {"scaling": scaling, "all": run_all, "docs": document}
     commands |= {"questions": lambda options: ask(options)[1]}
@@ -450,13 +436,11 @@ if __name__ == "__main__":
         sys.stdout.reconfigure(errors="replace")  # ± is not in every code page
     try:
         try:
-            status = main()
-        except SystemExit as end:  # help was printed, or an error
-            status = end.code
-        if sys.stdout:
-            sys.stdout.flush()
+            sys.exit(main())
+        finally:
+            if sys.stdout:
+                sys.stdout.flush()
     except BrokenPipeError:
         stop(128 + 13, "nobody reads what is printed")
     except (OSError, MemoryError) as error:
         stop(2, f"error: {str(error) or 'out of memory'}")
-    sys.exit(status)

@@ -34,20 +34,19 @@ def read(path):
             raise ValueError(f"{path}, line {line}: {seen}; legal are {len(first)}, none blank")
     if len(first) == 1 and not any(_is_number(*row) for row in others):
         return _categories(path, [cell for (cell,) in rows.values()])
-    named = not all(map(_is_number, first))
-    names = first if named else [f"column {i + 1}" for i in range(len(first))]
-    for line, row in [*rows.items()][named:]:
+    names = [f"column {i + 1}" for i in range(len(first))]
+    if not all(map(_is_number, first)):
+        names = rows.pop(min(rows))
+    for line, row in rows.items():
         for name, cell in zip(names, row):
             if not _is_number(cell):
                 raise ValueError(f"{path}, line {line}: {name} is {cell!r}, not a finite number")
-    return _numbers(path, names, np.array([*rows.values()][named:], float))
+    return _numbers(path, names, np.array([*rows.values()], float))
 
 
 def _is_number(cell):
-    try:
+    with contextlib.suppress(ValueError):
         return math.isfinite(float(cell))
-    except ValueError:
-        return False
 
 
 def _numbers(path, names, values):
@@ -60,13 +59,14 @@ def _numbers(path, names, values):
             raise ValueError(f"{path}: {name} has standard deviation {spread:g}; change its unit")
     data, one = (values - mean) / std, len(names) == 1
     data = np.sort(data, axis=0) if one else data  # so that a batch is spread evenly
-    some = data[np.arange(min(len(data), MOST_ROWS)) * len(data) // min(len(data), MOST_ROWS)]
+    n = min(len(data), MOST_ROWS)
+    some = data[np.arange(n) * len(data) // n]
     density, ends = np.histogram(data[:, 0], "auto", density=True)
     problem = Problem(
         data=lambda rng, n: data[(nets.evenly(rng, n) * len(data)).astype(int)],
-        rows=some[:: -(-len(some) // 256)],
+        rows=some[:: -(-n // 256)],
         data_mean=(lambda of: ([value.mean(-1) for value in of(some)], 0.0)) if one else None,
-        extras=(lambda model: {}) if one else (lambda model: _log_likelihood(model, some)),
+        extras=lambda model: {} if one else _log_likelihood(model, some),
         truth=lambda x: np.pad(density, 1)[np.searchsorted(ends, x[:, 0])],
         names=tuple(names),
         units=(mean, std),

@@ -24,10 +24,9 @@ from quadrature import Codes, integrate
 # A target counts as reached if I itself is this near to it, where it is exact, and elsewhere if the
 # whole interval is, in which it lies with 99 % confidence each way.
 REACHED, INTERVAL_REACHED = 0.02, 0.1  # nats
-EXACT = ["information", "infomax_bound", "encoder_information", "log_likelihood", "elbo"]
-COLUMNS = ["method", "target", "seed", *EXACT, "quadrature_error", "reached"]
-COLUMNS += ["information_low", "information_high", "r_samples"]
-COLUMNS += ["group", "below_optimum", "rate", "distortion", "marginal_kl"]
+COLUMNS = """method target seed information infomax_bound encoder_information log_likelihood elbo
+    quadrature_error reached information_low information_high r_samples group below_optimum rate
+    distortion marginal_kl""".split()
 
 
 class Problem(NamedTuple):
@@ -55,18 +54,47 @@ def evaluate(model, problem):
 
     nan where nothing is, and everywhere if it diverged.
     """
-    row = dict.fromkeys(COLUMNS, math.nan) | {"quadrature_error": math.inf}
-    for tol in (1e-8, 1e-6) if model.diverged < 0 and problem.data_mean else ():
+    row = dict.fromkeys(COLUMNS, math.nan) | {"quadrature_error": math.inf, "reached": False}
+    if model.diverged >= 0:
+        return row
+    for tol in (1e-8, 1e-6) if problem.data_mean else ():
         with contextlib.suppress(mae.QuadratureError):
             row |= exact_values(model, problem, tol)
             break
-    if math.isnan(row["information"]) and model.diverged < 0:
+    else:
         row |= sampled_values(model, problem)
-    near = REACHED if row["information_low"] == row["information_high"] else INTERVAL_REACHED
-    ends = row["information_low"], row["information_high"]
-    close = all(abs(end - model.targets) <= near for end in ends)
-    row["reached"] = bool(close or (math.isnan(model.targets) and math.isfinite(sum(ends))))
-    return row | (problem.extras(model) if model.diverged < 0 else {})
+    low, high = row["information_low"], row["information_high"]
+    off = max(abs(low - model.targets), abs(high - model.targets))
+    near = off <= (REACHED if low == high else INTERVAL_REACHED) or math.isnan(model.targets)
+    row["reached"] = bool(near and math.isfinite(low + high))
+    return row | problem.extras(model)
+
+
+def exact_values(model, problem, tol):
+    """The columns that are exact, and the largest of their estimated errors."""
+    settings = {"tol": tol, "with_error": True}
+    decoder = Codes(model.decoder, tol)  # surveyed once for all that follows
+
+    def given(x):
+        log_px, log_px_error = mae.exact_log_likelihood(decoder, x, **settings)
+        elbo, elbo_error = mae.exact_elbo(model.encoder, decoder, x, **settings)
+        return log_px, elbo, model.encoder(x).kl(), log_px_error + elbo_error
+
+    (log_px, elbo, rate, inner), outer = problem.data_mean(given)
+    (i_p, bound), error = mae.exact_information_and_bound(decoder, model.auxiliary, **settings)
+    i_q, q_error = mae.exact_encoder_information(model.encoder, problem.rows, **settings)
+    exact = dict.fromkeys(("information", "information_low", "information_high"), i_p) | {
+        "infomax_bound": bound,
+        "encoder_information": i_q,
+        "log_likelihood": log_px,
+        "elbo": elbo,
+        "below_optimum": problem.optimum - log_px,
+        "rate": rate,
+        "distortion": -elbo - rate,
+        "marginal_kl": model.encoder(problem.rows).kl().mean() - i_q,
+        "quadrature_error": max(error, q_error, inner + outer),
+    }
+    return {name: float(value) for name, value in exact.items()}
 
 
 def sampled_values(model, problem):
@@ -85,40 +113,6 @@ def sampled_values(model, problem):
     elbo, rate = mae.elbo(encoder, decoder, x, eps_q).mean(), encoder(x).kl().mean()
     names = "information_low", "information_high", "infomax_bound", "elbo", "rate", "distortion"
     return dict(zip(names, map(float, (low, high, bound, elbo, rate, -elbo - rate))))
-
-
-def exact_values(model, problem, tol):
-    """The columns that are exact, and the largest of their estimated errors."""
-    settings = {"tol": tol, "with_error": True}
-    decoder = Codes(model.decoder, tol)  # surveyed once for all that follows
-
-    def given(x):
-        log_px, log_px_error = mae.exact_log_likelihood(decoder, x, **settings)
-        elbo, elbo_error = mae.exact_elbo(model.encoder, decoder, x, **settings)
-        return log_px, elbo, model.encoder(x).kl(), log_px_error + elbo_error
-
-    (log_px, elbo, rate, inner_error), outer_error = problem.data_mean(given)
-    (information, bound), error = mae.exact_information_and_bound(
-        decoder, model.auxiliary, **settings
-    )
-    encoder_information, encoder_error = mae.exact_encoder_information(
-        model.encoder, problem.rows, **settings
-    )
-    exact = {
-        "information": information,
-        "information_low": information,
-        "information_high": information,
-        "infomax_bound": bound,
-        "encoder_information": encoder_information,
-        "log_likelihood": log_px,
-        "elbo": elbo,
-        "below_optimum": problem.optimum - log_px,
-        "rate": rate,
-        "distortion": -elbo - rate,
-        "marginal_kl": model.encoder(problem.rows).kl().mean() - encoder_information,
-        "quadrature_error": max(error, encoder_error, inner_error + outer_error),
-    }
-    return {name: float(value) for name, value in exact.items()}
 
 
 def row_of(model, name, problem, report=None):
@@ -185,7 +179,7 @@ def holding(problem, level):
 # --------------------------------------------------------------------- problems of known truth
 
 
-def on_a_line(log_density, ends, quantile=None, data=None, rows=64):
+def on_a_line(log_density, ends, quantile=None, data=None):
     """x of one feature and known density, smooth between the ends of panels that cover it.
 
     quantile and data follow from the density: (rng, n) -> n values, evenly spread.
@@ -204,13 +198,13 @@ def on_a_line(log_density, ends, quantile=None, data=None, rows=64):
     return Problem(
         data=data or (lambda rng, n: quantile(nets.evenly(rng, n))[:, None]),
         optimum=data_mean(lambda x: (log_density(x[:, 0]),))[0][0],
-        rows=np.array([[quantile((i + 0.5) / rows)] for i in range(rows)]),
+        rows=np.array([[quantile((i + 0.5) / 64)] for i in range(64)]),
         data_mean=data_mean,
         truth=lambda x: np.exp(log_density(x[:, 0])),
     )
 
 
-def on_categories(probs, rows=None, ceiling=math.inf):
+def on_categories(probs, rows=None):
     """One-hot x with these probabilities; rows: how many for the encoder (all, equally likely)."""
     entropy = -(probs * np.log(probs)).sum()
     every = np.eye(len(probs))
@@ -222,7 +216,6 @@ def on_categories(probs, rows=None, ceiling=math.inf):
     return Problem(
         data=data,
         optimum=-entropy,
-        ceiling=ceiling,
         most=math.log(len(probs)),
         rows=data(np.random.default_rng(0), rows) if rows else every,
         data_mean=lambda values: (np.array(values(every)) @ probs, 0.0),  # sums: no error
@@ -230,16 +223,12 @@ def on_categories(probs, rows=None, ceiling=math.inf):
     )
 
 
-# ---------------------------------------------------------------- splitting the normal (Figure 6)
-
-NORMAL = on_a_line(
+NORMAL = on_a_line(  # Figure 6
     log_density=lambda x: -0.5 * (x**2 + LOG_2PI),
     ends=[-9, -4, -1.5, 1.5, 4, 9],
     quantile=NormalDist().inv_cdf,
     data=lambda rng, n: nets.normal_lattice(rng, 1, n, 1)[0],
 )
-
-# --------------------------------------------------------------------- other data of one feature
 
 
 def mixture(weights, means, std):
@@ -280,16 +269,16 @@ def gaussian_ceiling(categories):
     return -0.5 * np.log(variance).mean()
 
 
-UNIFORM = on_categories(np.full(10, 0.1), ceiling=gaussian_ceiling(10))
+UNIFORM = on_categories(np.full(10, 0.1))._replace(ceiling=gaussian_ceiling(10))
 
 # ------------------------------------------------------------ likelihood and information (Figure 4)
 
 STD = 0.5  # of the restricted decoder
 
 
-def restricted_curve(information, std=STD):
+def restricted_curve(information):
     """Log-likelihood of N(a z, s^2) on N(0, 1) data at this information; highest at -log s."""
-    log_var = 2 * math.log(std) + 2 * information  # of x
+    log_var = 2 * math.log(STD) + 2 * information  # of x
     return -0.5 * (LOG_2PI + log_var + np.exp(-log_var))
 
 
@@ -345,10 +334,10 @@ class Strings(mae.Categorical):
 
     def log_prob(self, x):
         """log p(x|z) of one-hot x: by the table if all have every x, else by the x's own bits."""
-        codes = getval(self.z).shape[:-1]
-        x, axes = one_hot("x", x, (*codes, len(STRINGS))), len(codes) + 1
-        alike = x.size == x.shape[0] * x.shape[-1]  # for all codes, as those of `expect`
-        if alike and x.ndim > axes and x.ndim > len(self.shape):
+        z = getval(self.z)
+        x = one_hot("x", x, (*z.shape[:-1], len(STRINGS)))
+        alike = x.size == len(x) * len(STRINGS)  # for all codes, as those of `expect`
+        if alike and x.ndim > z.ndim and x.ndim > len(self.shape):
             log_p = anp.moveaxis(self.params @ x.reshape(len(x), -1).T, -1, 0)
             ones = [1] * (x.ndim - 1 - len(self.shape))
             return anp.reshape(log_p, (len(x), *ones, *self.shape[:-1]))
@@ -399,9 +388,9 @@ def factors(rng, n):
     return 2 * np.stack([nets.evenly(rng, n), rng.permutation(nets.evenly(rng, n))], -1) - 1
 
 
-def factors_known(model, draws=4000):
+def factors_known(model):
     """R^2 of each factor of the faces on a quadratic in the code."""
-    truth = factors(np.random.default_rng(0), draws)
+    truth = factors(np.random.default_rng(0), 4000)
     a, b = model.encoder(draw_faces(truth)).mean.T
     powers = np.stack([np.ones_like(a), a, b, a * a, a * b, b * b], -1)
     residual = truth - powers @ np.linalg.lstsq(powers, truth, rcond=None)[0]
@@ -409,7 +398,7 @@ def factors_known(model, draws=4000):
     return {"r2_angle": float(r2[0]), "r2_emotion": float(r2[1])}
 
 
-FACES = Problem(lambda rng, n: draw_faces(factors(rng, n)), extras=factors_known, draws=4000)
+FACES = Problem(lambda rng, n: draw_faces(factors(rng, n)), extras=factors_known)
 
 # ------------------------------------------------------------------------------------- digits
 
@@ -418,18 +407,7 @@ STROKES = {  # seven bars of a digit, as on a pocket calculator: from (column, r
     "a": (-1, 2, 1, 2), "b": (1, 2, 1, 0), "c": (1, 0, 1, -2), "d": (-1, -2, 1, -2),
     "e": (-1, 0, -1, -2), "f": (-1, 2, -1, 0), "g": (-1, 0, 1, 0),
 }  # fmt: skip
-DIGITS_OF = [
-    "abcdef",
-    "bc",
-    "abged",
-    "abgcd",
-    "fgbc",
-    "afgcd",
-    "afgcde",
-    "abc",
-    "abcdefg",
-    "abcfgd",
-]
+DIGITS_OF = "abcdef bc abged abgcd fgbc afgcd afgcde abc abcdefg abcfgd".split()
 
 
 def draw_digits(which, slant, width):

@@ -3,7 +3,6 @@
 import contextlib
 import csv
 import json
-import math
 import os
 import platform
 import sys
@@ -27,16 +26,7 @@ VERSIONS = {name: version(name) for name in ("numpy", "autograd")}  # what else 
 VERSIONS |= {"mae": mae.__version__, "python": platform.python_version()}
 VERSIONS |= {"machine": platform.machine()}
 
-
-def write_metrics(rows, path):
-    """One line per row; columns that some rows lack are empty there."""
-    text = {float: lambda v: "" if math.isnan(v) else v, bool: lambda v: str(v).lower()}
-    with open(path, "w", newline="") as file:
-        columns = dict.fromkeys(name for row in rows for name in row)
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({k: text.get(type(v), lambda v: v)(v) for k, v in row.items()})
+say = partial(print, sep="\n", flush=True)  # at once, into a file or pipe, too
 
 
 def progress_line(text):
@@ -55,9 +45,6 @@ def progress_line(text):
             print(f"\r{line:{width}}" + "\r" * (share == 1), end="", file=sys.stderr, flush=True)
 
     return show
-
-
-say = partial(print, sep="\n", flush=True)  # at once, into a file or pipe, too
 
 
 @contextlib.contextmanager
@@ -86,6 +73,17 @@ def file_of(content):
     """save(path) of a file with this text, or these bytes."""
     data = content.encode() if isinstance(content, str) else content
     return lambda path: Path(path).write_bytes(data)
+
+
+def write_metrics(rows, path):
+    """One line per row; columns that some rows lack are empty there, and so is what is nan."""
+    text = lambda value: str(value).lower() if isinstance(value, bool) else value
+    with open(path, "w", newline="") as file:
+        columns = dict.fromkeys(name for row in rows for name in row)
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({name: text(v) for name, v in row.items() if v == v})
 
 
 def publish(folder, rows, lines, made, given, options, more=None):
