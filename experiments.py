@@ -29,10 +29,9 @@ import claims
 import mae
 import models
 import own
-import problems
 import processes
 from problems import (
-    DIGITS, FACES, NORMAL, SEQUENCES, STD, UNIFORM, Problem, autoregressive, holding, row_of,
+    DIGITS, FACES, LINES, NORMAL, SEQUENCES, STD, UNIFORM, Problem, autoregressive, holding, row_of,
 )  # fmt: skip
 from results import as_made, file_of, locked, progress_line, publish, say
 
@@ -72,7 +71,7 @@ OTHERS = [mae.VAE, *ANNEALED[:2], *map(mae.beta_vae, (0.5, 2)), *map(mae.infomax
 HELD = {mae.PENALTY: (1.0, 2.0), MAE: (1.0, 2.0)}
 ASKED = {  # name -> models, proposals
     name: (Group(problem, mae.GAUSSIAN, {MAE: (0.3, 0.7, 1.5)}, False), 4)
-    for name, problem in problems.LINES.items()
+    for name, problem in LINES.items()
 } | {
     "fixed variance": (Group(*FIXED, {MAE: (0.1, 0.25, 0.5, 1.0, 2.0)}, False), 4),
     "ten categories": (Group(*TENS, {MAE: (1.0, 1.5, 2.0, 2.2)}), 16),
@@ -180,21 +179,20 @@ def experiment_of(path):
 def run(name, experiment, options):
     """Train, evaluate, write, draw, print one experiment -> its rows; whether all was written."""
     known = {key: group.problem for key, group in experiment.groups.items()}
-    settings = {
-        key: USUAL | experiment.settings | group.settings | options.chosen
-        for key, group in experiment.groups.items()
-    }
+    usual = USUAL | experiment.settings
+    settings = {k: usual | g.settings | options.chosen for k, g in experiment.groups.items()}
     made = as_made(name, settings)
     with locked(options.out / name) as folder:
         fits = train(experiment.groups, settings, options.jobs, progress_line(f"{name}: trained"))
-        tasks = [partial(row_of, k, key, known[key]) for key, fit in fits.items() for k in fit]
+        each = [(model, key) for key, fit in fits.items() for model in fit]
+        tasks = [partial(row_of, model, key, known[key]) for model, key in each]
         rows = processes.parallel(tasks, options.jobs, progress_line(f"{name}: evaluated"))
         lines = [claims.table(rows, experiment.keys, experiment.heads)]
         wrap = partial(textwrap.fill, width=90, subsequent_indent="    ")
         lines += map(wrap, claims.complaints(rows, experiment))
         lines += [line for fit in fits.values() for line in claims.divergences(fit)]
         named = fits if len(fits) > 1 else dict(zip([""], fits.values()))
-        files = {"models.npz": lambda path: models.save(path, named, made)}
+        files = {"models.npz": partial(models.save, fits=named, made=made)}
         return rows, publish(folder, rows, lines, made, (fits, rows, known), options, files)
 
 

@@ -20,7 +20,6 @@ import nets
 from distributions import LOG_2PI, one_hot
 from quadrature import Codes, integrate
 
-
 # A target counts as reached if I itself is this near to it, where it is exact, and elsewhere if the
 # whole interval is, in which it lies with 99 % confidence each way.
 REACHED, INTERVAL_REACHED = 0.02, 0.1  # nats
@@ -146,10 +145,10 @@ def free_bits(level):
     return mae.Method(f"free:{level:.3g}", lambda t, gap, _: (1, gap < 0, 0), rate_at(level))
 
 
-def capacity(level, weight=10):
-    """weight |KL - C|, C rising from 0 to the level as M does (Burgess et al., 2018)."""
+def capacity(level):
+    """10 |KL - C|, C rising from 0 to the level as M does (Burgess et al., 2018)."""
     gap = lambda t, *seen: rate_at(level * min(1, t / mae.RAMP))(t, *seen)
-    return mae.Method(f"|KL-C|:{level:.3g}", lambda t, gap, _: (1, -weight * np.sign(gap), 0), gap)
+    return mae.Method(f"|KL-C|:{level:.3g}", lambda t, gap, _: (1, -10 * np.sign(gap), 0), gap)
 
 
 def control_vae(level):
@@ -171,9 +170,8 @@ def geco(level):
 
 def holding(problem, level):
     """The four at this rate, or at the distortion that belongs to it."""
-    return [
-        free_bits(level), capacity(level), control_vae(level), geco(-problem.optimum - level),
-    ]  # fmt: skip
+    of_rate = free_bits(level), capacity(level), control_vae(level)
+    return [*of_rate, geco(-problem.optimum - level)]
 
 
 # --------------------------------------------------------------------- problems of known truth
@@ -247,13 +245,10 @@ LINES = {  # of mean 0 and variance 1, and of shapes that p(x|z) p(z) does not h
     "two clusters": mixture([0.5, 0.5], [-0.96, 0.96], 0.28),
     "three normals": mixture([0.3, 0.5, 0.2], [-1.2, 0.1, 1.55], 0.2872),
     "uniform": on_a_line(
-        lambda x: np.where(np.abs(x) <= 3**0.5, -math.log(2 * 3**0.5), -np.inf),
-        [-(3**0.5), 3**0.5],
+        lambda x: np.where(np.abs(x) <= 3**0.5, -math.log(2 * 3**0.5), -np.inf), [-(3**0.5), 3**0.5]
     ),
     "exponential": on_a_line(lambda x: np.where(x >= -1, -1 - x, -np.inf), [-1, 0, 3, 10, 36]),
 }
-
-# --------------------------------------------------------------------------- categorical (Figure 5)
 
 
 def gaussian_ceiling(categories):
@@ -269,11 +264,9 @@ def gaussian_ceiling(categories):
     return -0.5 * np.log(variance).mean()
 
 
-UNIFORM = on_categories(np.full(10, 0.1))._replace(ceiling=gaussian_ceiling(10))
+UNIFORM = on_categories(np.full(10, 0.1))._replace(ceiling=gaussian_ceiling(10))  # Figure 5
 
-# ------------------------------------------------------------ likelihood and information (Figure 4)
-
-STD = 0.5  # of the restricted decoder
+STD = 0.5  # of the restricted decoder of Figure 4
 
 
 def restricted_curve(information):
