@@ -22,16 +22,15 @@ class Package(build_py):
         return [(package, first, "mae.py"), *((package, name, f"{name}.py") for name in SIBLINGS)]
 
     def build_module(self, module, file, package):
-        text, names = Path(file).read_text("utf-8"), "|".join(SIBLINGS)
+        target = Path(super().build_module(module, file, package)[0])
+        text, names = target.read_text("utf-8"), "|".join(SIBLINGS)
         text = re.sub(rf"(?m)^( *)import ({names})$", r"\1from . import \2", text)
         text = re.sub(rf"(?m)^( *)from ({names}) import\b", r"\1from .\2 import", text)
         flat = "|".join(path.stem for path in Path().glob("*.py"))
         if left := re.search(rf"(?m)^ *(?:from|import.*) ({flat})\b", text):
             raise SystemExit(f"{file}: setup.py cannot package this import of {left[1]}")
-        target = Path(self.build_lib, package, f"{module}.py")
-        target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text, "utf-8")
-        (target.parent / "py.typed").touch()
+        target.with_name("py.typed").touch()
 
 
 with tempfile.TemporaryDirectory() as fresh:  # not build/, whose old files would enter the wheel
