@@ -57,7 +57,15 @@ class Experiment(NamedTuple):
 
 # --------------------------------------------------------------------------------- the experiments
 
-USUAL = {"seeds": 4, "seed": 0, "steps": 4000, "batch": 128, "hidden": 16, "r_samples": 4}
+SETTINGS = {  # of mae.fit: the usual one, the least and the most, unit, what it is
+    "seeds": (4, 1, 10**6, "N", "models per target"),
+    "seed": (0, 0, 10**9, "S", "the first one's seed"),
+    "steps": (4000, 1, 10**6, "T", "training steps"),
+    "batch": (128, 1, 10**6, "B", "examples per step"),
+    "hidden": (16, 1, 10**6, "H", "hidden units"),
+    "r_samples": (4, 0, 10**4, "n", "proposals in the estimate of I; 0: the infomax bound alone"),
+}
+USUAL = {name: usual for name, (usual, *_) in SETTINGS.items()}
 QUICK = {"steps": 2000, "learning_rate": 0.03}
 GAUSS, TENS = (NORMAL, mae.GAUSSIAN), (UNIFORM, mae.CATEGORICAL)
 FIXED, FACE = (NORMAL, mae.fixed_variance(STD)), (FACES, mae.fixed_variance(0.3))
@@ -147,8 +155,7 @@ EXPERIMENTS = {
         claims.digits,
         keys=("group", "target"),
         heads=(*INTERVAL, "infomax_bound", "elbo", "rate"),
-        settings={"seeds": 1, "steps": 4000, "batch": 64, "hidden": 64, "learning_rate": 5e-3,
-                  "r_samples": 16},
+        settings={"seeds": 1, "batch": 64, "hidden": 64, "learning_rate": 5e-3, "r_samples": 16},
     ),
     "information": Experiment(
         "I asked for and I had: by the bound alone, and by estimates from both sides",
@@ -272,10 +279,10 @@ def document(options):
         block = r'(?ms)^(\$ python experiments\.py (\S+)(?: \| grep "(.*?)")?\n).*?(?=^```)'
         page.write_text(re.sub(block, printed, text), "utf-8")
     for picture in (root / "docs").glob("*.png"):
-        name = picture.stem
-        places = f"rows/{name}/figure.png", f"{name}/figure.png", f"*/{name}.png"
-        for drawn in [path for place in places for path in sorted(out.glob(place))][:1]:
-            shutil.copyfile(drawn, picture)
+        places = "rows/{}/figure.png", "{}/figure.png", "*/{}.png"
+        drawn = [path for at in places for path in sorted(out.glob(at.format(picture.stem)))]
+        if drawn:
+            shutil.copyfile(drawn[0], picture)
     for script in (root / "docs").glob("*.py"):
         runpy.run_path(str(script), run_name="__main__")
     return held
@@ -341,33 +348,24 @@ def number(kind, low, high, name):
     return read
 
 
-target = number(float, 0, 10**6, "target (none, or nats)")
-count, seed = number(int, 1, 10**6, "integer"), number(int, 0, 10**9, "integer")
-proposals = number(int, 0, 10**4, "integer")
-
-
 def add_options(add, name):
     """Those that apply to this NAME."""
-    trains = name == "own" or name in EXPERIMENTS
+    trains, integer = name == "own" or name in EXPERIMENTS, partial(number, int, name="integer")
     if name == "own":
         add("file", metavar="FILE", help="comma-separated values, names in line 1 or not")
     if trains:
+        target = number(float, 0, 10**6, "target (none, or nats)")
         text = "targets for I(z, x), nats; none: no constraint, a VAE (default: the README's rows)"
         add("--information", type=target, metavar="M", nargs="+", help=text)
-    if trains or name == "questions":
-        add("--seeds", type=count, metavar="N", help="models per target (default: 4, or its own)")
-        add("--seed", type=seed, metavar="S", help="the first one's seed (default: 0)")
-        add("--steps", type=count, metavar="T", help="training steps (default: 4000, or its own)")
-    if trains:
-        add("--batch", type=count, metavar="B", help="examples per step (default: 128, or its own)")
-        add("--hidden", type=count, metavar="H", help="hidden units (default: 16, or its own)")
-        text = "proposals in the estimate of I; 0: the infomax bound alone (default: 4, or its own)"
-        add("--r-samples", type=proposals, metavar="n", help=text)
+    for setting, (usual, low, high, unit, text) in SETTINGS.items():
+        if trains or name == "questions" and setting in ("seeds", "seed", "steps"):
+            option, text = setting.replace("_", "-"), f"{text} (default: {usual}, or its own)"
+            add(f"--{option}", type=integer(low, high), metavar=unit, help=text)
     if name in ("split-normal", "categorical", "own"):
         text = "how to enforce the constraint (default: lagrangian)"
         add("--method", choices=["lagrangian", "penalty"], help=text)
     text = "processes; they do not change the results (default: as many as there are cores)"
-    add("--jobs", type=count, metavar="N", default=processes.cores(), help=text)
+    add("--jobs", type=integer(1, 10**6), metavar="N", default=processes.cores(), help=text)
     folder = lambda path: Path(path).expanduser()
     add("--out", type=folder, metavar="DIR", default=Path("out"), help="write to DIR/NAME/")
     add("--no-plot", action="store_true", help="no figures")
@@ -427,9 +425,9 @@ def stop(status, message):
 
 if __name__ == "__main__":
     ends = {"SIGINT": "interrupted", "SIGTERM": "ended", "SIGHUP": "hung up"}
-    for number, end in ((getattr(signal, name, None), end) for name, end in ends.items()):
-        if number and signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, lambda number, _, end=end: stop(128 + number, end))
+    for code, end in ((getattr(signal, name, None), end) for name, end in ends.items()):
+        if code and signal.getsignal(code) is not signal.SIG_IGN:
+            signal.signal(code, lambda code, _, end=end: stop(128 + code, end))
     if sys.stdout:
         sys.stdout.reconfigure(errors="replace")  # ± is not in every code page
     try:
