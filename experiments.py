@@ -188,7 +188,6 @@ def run(name, experiment, options):
     known = {key: group.problem for key, group in experiment.groups.items()}
     usual = USUAL | experiment.settings
     settings = {k: usual | g.settings | options.chosen for k, g in experiment.groups.items()}
-    made = as_made(name, settings)
     with locked(options.out / name) as folder:
         fits = train(experiment.groups, settings, options.jobs, progress_line(f"{name}: trained"))
         each = [(model, key) for key, fit in fits.items() for model in fit]
@@ -199,8 +198,8 @@ def run(name, experiment, options):
         lines += map(wrap, claims.complaints(rows, experiment))
         lines += [line for fit in fits.values() for line in claims.divergences(fit)]
         named = fits if len(fits) > 1 else dict(zip([""], fits.values()))
-        files = {"models.npz": partial(models.save, fits=named, made=made)}
-        return rows, publish(folder, rows, lines, made, (fits, rows, known), options, files)
+        files = {"models.npz": partial(models.save, fits=named, made=as_made(name, settings))}
+        return rows, publish(folder, rows, lines, settings, (fits, rows, known), options, files)
 
 
 def train(groups, settings, jobs, progress):
@@ -240,8 +239,7 @@ def ask(options):
         lines = [f"{name or 'claims'}\n{text}\n" for name, text in tables.items()]
         text = (Path(__file__).parent / "docs" / "questions.md").read_text("utf-8")
         files = {"questions.md": file_of(questions.page(text, tables))}
-        made = as_made("questions", options.chosen)
-        return claimed, publish(folder, rows, lines, made, (fits, rows), options, files)
+        return claimed, publish(folder, rows, lines, options.chosen, (fits, rows), options, files)
 
 
 def run_all(options):
@@ -257,7 +255,7 @@ def run_all(options):
     held = sum(bool(claim[-1]) for _, claim in claimed)
     lines = [claims.summary(claimed), "", f"{held} of {len(claimed)} claims hold."]
     with locked(options.out / "all") as folder:
-        complete &= publish(folder, every, lines, as_made("all", {}), (every,), options)
+        complete &= publish(folder, every, lines, {}, (every,), options)
     return complete and held == len(claimed)
 
 
@@ -319,7 +317,7 @@ def scaling(options):
     lines = ["    grows  value  seconds  ms/step  of one step of 24 models and 64 examples"]
     lines += ["{:>9}{:>7}{:>9.3f}{:>9.3f}{:>8.2f}".format(*row.values()) for row in rows]
     with locked(options.out / "scaling") as folder:
-        return publish(folder, rows, lines, as_made("scaling", COMMON), (rows,), options)
+        return publish(folder, rows, lines, COMMON, (rows,), options)
 
 
 # ------------------------------------------------------------------------------------ command line
@@ -391,11 +389,11 @@ def parse(arguments):
         parser.error(str(error))
     given = {name: getattr(options, name, None) for name in ("information", "method", *USUAL)}
     options.chosen = {name: value for name, value in given.items() if value is not None}
-    for group in experiment.groups.values() if experiment else ():
-        for value in options.information or ():
-            if value is not None and value > group.problem.most + 1e-9:
-                most = f"{group.problem.most:.7g}"
-                parser.error(f"argument --information: {value} is more than x can hold, {most}")
+    groups = experiment.groups.values() if experiment else ()
+    most = min((group.problem.most for group in groups), default=math.inf)
+    for value in options.chosen.get("information", ()):
+        if value is not None and value > most + 1e-9:
+            parser.error(f"argument --information: {value} is more than x can hold, {most:.7g}")
     return options, experiment
 
 

@@ -86,15 +86,15 @@ def write_metrics(rows, path):
             writer.writerow({name: text(v) for name, v in row.items() if v == v})
 
 
-def publish(folder, rows, lines, made, given, options, more=None):
+def publish(folder, rows, lines, settings, given, options, more={}):
     """Write numbers, then figures of what is given, print; more: files -> if all is written."""
     files = {
         "metrics.csv": partial(write_metrics, rows),
-        "made.json": file_of(made),
+        "made.json": file_of(as_made(folder.name, settings)),
         "table.txt": file_of("\n".join(lines) + "\n"),
     }
     stale = [f"{figure}.{kind}" for figure in FIGURES for kind in ("png", "pdf")]
-    written = models.write(folder, files | (more or {}), stale=stale)
+    written = models.write(folder, files | more, stale=stale)
     drawn, complete = ([], True) if options.no_plot else draw(folder, given, options.jobs)
     say(*lines, *written, *drawn)
     return complete
