@@ -337,6 +337,8 @@ def number(kind, low, high, name):
     def read(text):
         if text == "none" and kind is float:
             return None
+        if text in EXPERIMENTS:
+            raise argparse.ArgumentTypeError(f"NAME comes first: {text} --information ...")
         value = kind(text)
         if not low <= value <= high:
             raise ValueError
@@ -346,54 +348,60 @@ def number(kind, low, high, name):
     return read
 
 
-def add_options(add, name):
-    """Those that apply to this NAME."""
-    trains, integer = name == "own" or name in EXPERIMENTS, partial(number, int, name="integer")
-    if name == "own":
-        add("file", metavar="FILE", help="comma-separated values, names in line 1 or not")
-    if trains:
-        target = number(float, 0, 10**6, "target (none, or nats)")
-        text = "targets for I(z, x), nats; none: no constraint, a VAE (default: the README's rows)"
-        add("--information", type=target, metavar="M", nargs="+", help=text)
+def parser():
+    """Of the command line; `--help` lists the experiments and the other commands."""
+    summaries = {name: own.summary for name, own in EXPERIMENTS.items()} | COMMANDS
+    parser = argparse.ArgumentParser(
+        usage="python experiments.py NAME [options]", description=__doc__,
+        epilog="\n".join(["NAME:", *(f"  {n:14}{text}" for n, text in summaries.items())]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    add, integer = parser.add_argument, partial(number, int, name="integer")
+    text = "the experiment, see below; comes first"
+    add("name", metavar="NAME", choices=summaries, nargs="?", help=text)
+    text = "of `own`: comma-separated values, names in line 1 or not"
+    add("file", metavar="FILE", nargs="?", help=text)
+    target = number(float, 0, 10**6, "target (none, or nats)")
+    text = "targets for I(z, x), nats; none: no constraint, a VAE (default: the README's rows)"
+    add("--information", type=target, metavar="M", nargs="+", help=text)
     for setting, (usual, low, high, unit, text) in SETTINGS.items():
-        if trains or name == "questions" and setting in ("seeds", "seed", "steps"):
-            option, text = setting.replace("_", "-"), f"{text} (default: {usual}, or its own)"
-            add(f"--{option}", type=integer(low, high), metavar=unit, help=text)
-    if name in ("split-normal", "categorical", "own"):
-        text = "how to enforce the constraint (default: lagrangian)"
-        add("--method", choices=["lagrangian", "penalty"], help=text)
+        option, text = setting.replace("_", "-"), f"{text} (default: {usual}, or its own)"
+        add(f"--{option}", type=integer(low, high), metavar=unit, help=text)
+    text = "how split-normal and categorical enforce the constraint (default: lagrangian)"
+    add("--method", choices=["lagrangian", "penalty"], help=text)
     text = "processes; they do not change the results (default: as many as there are cores)"
     add("--jobs", type=integer(1, 10**6), metavar="N", default=processes.cores(), help=text)
     folder = lambda path: Path(path).expanduser()
     add("--out", type=folder, metavar="DIR", default=Path("out"), help="write to DIR/NAME/")
     add("--no-plot", action="store_true", help="no figures")
+    return parser
 
 
 def parse(arguments):
     """The options, each legal and such as applies; the experiment, or None."""
-    usage = "python experiments.py NAME [options]"
-    parser = argparse.ArgumentParser(usage=usage, description=__doc__)
-    names = parser.add_subparsers(dest="name", metavar="NAME", prog="python experiments.py")
-    summaries = {name: own.summary for name, own in EXPERIMENTS.items()} | COMMANDS
-    for name, text in summaries.items():
-        own_usage = usage.replace("NAME", "own FILE" if name == "own" else name)
-        command = names.add_parser(name, usage=own_usage, description=text, help=text)
-        add_options(command.add_argument, name)
-    options = parser.parse_args(arguments)
-    if not options.name:
-        parser.error(f"NAME is one of {', '.join(summaries)}")
+    options, fail = parser().parse_args(arguments), parser().error
+    name, file = options.name, options.file
+    if not name:
+        fail(f"NAME is one of {', '.join((*EXPERIMENTS, *COMMANDS))}")
+    if name == "own" and not file:
+        fail("own takes one FILE, of comma-separated values")
+    if file and name != "own":
+        fail(f"argument FILE: {file} does not apply to {name}")
     try:
-        experiment = EXPERIMENTS.get(options.name)
-        experiment = experiment_of(options.file) if options.name == "own" else experiment
+        experiment = experiment_of(file) if file else EXPERIMENTS.get(name)
     except ValueError as error:
-        parser.error(str(error))
-    given = {name: getattr(options, name, None) for name in ("information", "method", *USUAL)}
-    options.chosen = {name: value for name, value in given.items() if value is not None}
+        fail(str(error))
+    given = {key: getattr(options, key) for key in ("information", "method", *USUAL)}
+    options.chosen = {key: value for key, value in given.items() if value is not None}
+    for key in options.chosen:
+        applies = experiment and (key != "method" or experiment.keys == ("target",))
+        if not (applies or name == "questions" and key in ("seeds", "seed", "steps")):
+            fail(f"argument --{key.replace('_', '-')}: does not apply to {name}")
     groups = experiment.groups.values() if experiment else ()
     most = min((group.problem.most for group in groups), default=math.inf)
     for value in options.chosen.get("information", ()):
         if value is not None and value > most + 1e-9:
-            parser.error(f"argument --information: {value} is more than x can hold, {most:.7g}")
+            fail(f"argument --information: {value} is more than x can hold, {most:.7g}")
     return options, experiment
 
 

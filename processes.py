@@ -1,5 +1,6 @@
 """Work spread over processes: the results are those of one process, in the same order."""
 
+import contextlib
 import ctypes
 import multiprocessing
 import os
@@ -60,17 +61,19 @@ def _spread(tasks, jobs, report, finish):
             for pipe in wait([*workers]):
                 try:
                     kind, i, content = pipe.recv()
-                    if kind == "result":
-                        pipe.send(next(waiting, None))
-                except (EOFError, OSError):  # it has ended: without tasks, or killed at any moment
-                    _check_end(workers.pop(pipe))
-                    continue
+                except (EOFError, OSError):  # before or in the middle of what it sent
+                    raise _killed(workers[pipe]) from None
                 if kind == "error":
                     raise content
-                elif kind == "result":
-                    finish(i, content)
-                else:
+                if kind == "report":
                     report(i, *content)
+                    continue
+                finish(i, content)
+                following = next(waiting, None)
+                with contextlib.suppress(BrokenPipeError):  # it was killed: what comes next tells
+                    pipe.send(following)
+                if following is None:
+                    workers.pop(pipe).join()
     finally:
         for process in workers.values():
             process.kill()
@@ -110,10 +113,9 @@ def _work(tasks, i, end, parent):
         i = end.recv()
 
 
-def _check_end(process):
-    """ChildProcessError unless it ended because there was nothing left to do."""
+def _killed(process):
+    """The error that says how this worker ended."""
     process.join()
-    if process.exitcode:
-        how = signal.strsignal(-process.exitcode) if process.exitcode < 0 else "no result"
-        how += "; out of memory? Fewer jobs need less" if process.exitcode == -9 else ""
-        raise ChildProcessError(f"worker {process.pid} ended: {how}")
+    how = signal.strsignal(-process.exitcode) if process.exitcode < 0 else "no result"
+    how += "; out of memory? Fewer jobs need less" if process.exitcode == -9 else ""
+    return ChildProcessError(f"worker {process.pid} ended: {how}")

@@ -75,20 +75,20 @@ WRONG = [  # arguments, words of the message
     ("sequences --information 4.16", "4.16 is more than x can hold, 4.158883"),
     ("information --information 2.31", "2.31 is more than x can hold, 2.302585"),
     ("split-normal --r_samples 4", "--r_samples"),
-    ("--information 0.5 split-normal", "NAME: invalid choice: '0.5'"),
+    ("--information 0.5 split-normal", "NAME comes first: split-normal --information"),
     ("split-normal --jobs 0", "--jobs"),
-    ("own", "required: FILE"),
-    ("split-normal data.csv", "unrecognized arguments: data.csv"),
-    ("all data.csv", "unrecognized arguments: data.csv"),
-    ("questions --information 1", "unrecognized arguments: --information 1"),
-    ("questions --batch 1", "unrecognized arguments: --batch 1"),
-    *((f"{name} --method penalty", "unrecognized arguments: --method") for name in sorted(FREE)),
+    ("own", "own takes one FILE"),
+    ("split-normal data.csv", "FILE: data.csv does not apply to split-normal"),
+    ("all data.csv", "FILE: data.csv does not apply to all"),
+    ("questions --information 1", "--information: does not apply to questions"),
+    ("questions --batch 1", "--batch: does not apply to questions"),
+    *((f"{name} --method penalty", f"--method: does not apply to {name}") for name in sorted(FREE)),
 ]
 for option, (kind, texts) in VALUES.items():
     for text in texts.split(" "):  # one of them is empty
         WRONG.append((f"split-normal --{option} {text}", f"--{option}: invalid {kind} value"))
     for name in ("scaling", "all", "docs"):
-        WRONG.append((f"{name} --{option} 1", f"unrecognized arguments: --{option} 1"))
+        WRONG.append((f"{name} --{option} 1", f"--{option}: does not apply to {name}"))
 
 
 @pytest.mark.parametrize("line, words", WRONG)
