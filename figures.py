@@ -23,6 +23,7 @@ from problems import values
 matplotlib.rc_file(Path(__file__).with_name("mae.mplstyle"))  # whatever a user's own settings are
 SHADES = lambda n: matplotlib.colormaps["viridis"](np.linspace(0, 0.85, n))  # dark to light
 BLUE, RED, ORANGE = "#0072B2", "#D55E00", "#E69F00"
+EXACT = "exact information $I(z, x)$ (nats)"
 ARROW = {"arrowstyle": "->", "lw": 0.6}
 
 
@@ -51,11 +52,14 @@ def blank(height, rows=1, columns=1, **options):
     return figure, figure.subplots(rows, columns, squeeze=False, **options).ravel()
 
 
-def legend(axis, **options):
-    """Each name in these axes once, above all axes of the figure."""
+def finished(axis, ncols=3, title=None, **labels):
+    """The figure, its last axes labelled, and what is named in them, each once, above all axes."""
+    axis.set(**labels)
     handles, names = axis.get_legend_handles_labels()
     shown = dict(zip(names, handles))
-    axis.figure.legend(shown.values(), shown, loc="outside upper center", **options)
+    above = {"loc": "outside upper center", "ncols": ncols, "title": title}
+    axis.figure.legend(shown.values(), shown, **above)
+    return axis.figure
 
 
 def named(target):
@@ -81,8 +85,7 @@ def per_model(draw, fits, rows, known, height=0.5):
             text += "\nout of reach" if model.targets > known[name].most - 1e-9 else "\nnot reached"
         axis.set_ylabel(text, rotation=0, ha="right", va="center", fontsize=7)
         axis.label_outer()
-    legend(axis, ncols=3)
-    return figure
+    return finished(axis)
 
 
 def note(axis, text, at, offset, **style):
@@ -107,10 +110,10 @@ NAMES = {"vae": "VAE", "lagrangian": "MAE", "anneal": "KL annealed", "beta": "be
 NAMES |= {"free": "free bits", "|KL-C|": "|KL - C|", "control": "ControlVAE", "geco": "GECO"}
 
 
-def human(row):
-    """A method's name for readers; one that is not known here keeps its own."""
+def human(row, target=""):
+    """A method's name for readers, and of its target; one that is not known here keeps its own."""
     head, _, value = row["method"].partition(":")
-    return f"{NAMES.get(head, head)} {value}".strip()
+    return f"{NAMES.get(head, head)} {value}".strip() + target * (row["target"] >= 0)
 
 
 def marks(axis, rows, name, x, y, line):
@@ -135,23 +138,24 @@ def by_place(axis, z, probs, names):
             note(axis, names[k], (z[near], probs[near, k]), (0, 4), color=color)
 
 
-def three_posteriors(axis, model, rows):
-    """Exact p(z|x) against q and r, for x a tenth, a half and nine tenths along the code."""
-    n, place = len(rows), model.encoder(rows).mean[:, 0].argsort()
-    x = rows[place[[n // 10, n // 2, -1 - n // 10]]]
-    q, r = model.encoder(x), model.auxiliary(x)
-    near = [p.mean + p.std * np.linspace(-6, 6, 201) for p in (q, r)]
-    grid = np.unique(np.append(np.linspace(-3.5, 3.5, 701), near))
-    exact = mae.exact_posterior(model.decoder, x, grid[:, None], tol=1e-6)
-    for density, shade in zip(exact, SHADES(3)):
-        name = "exact $p(z|x)$, three $x$"
-        axis.fill_between(grid, density, color=shade, alpha=0.5, lw=0, label=name)
-    z = grid[:, None, None]
-    axis.plot(grid, np.exp(q.log_prob(z)), "k--", label="$q(z|x)$")
-    axis.plot(grid, np.exp(r.log_prob(z)), "k:", label="$r(z|x)$")
-    if model.q_samples > 1:
-        axis.plot(grid, resampled(model, x, z), color=RED, label="$q(z|x)$, resampled")
-    axis.set(xlim=(-3, 3), ylabel="density")
+def three_posteriors(shown):
+    """{title: (model, rows)}: exact p(z|x) against q and r, for three x along the code."""
+    figure, axes = blank(0.6 + 1.1 * len(shown), len(shown), sharex=True)
+    for axis, (title, (model, rows)) in zip(axes, shown.items()):
+        n, place = len(rows), model.encoder(rows).mean[:, 0].argsort()
+        x = rows[place[[n // 10, n // 2, -1 - n // 10]]]
+        q, r = model.encoder(x), model.auxiliary(x)
+        near = [p.mean + p.std * np.linspace(-6, 6, 201) for p in (q, r)]
+        grid = np.unique(np.append(np.linspace(-3.5, 3.5, 701), near))
+        z, exact = grid[:, None, None], mae.exact_posterior(model.decoder, x, grid[:, None], 1e-6)
+        for density, shade in zip(exact, SHADES(3)):
+            axis.fill_between(grid, density, color=shade, alpha=0.5, lw=0, label="exact $p(z|x)$")
+        axis.plot(grid, np.exp(q.log_prob(z)), "k--", label="$q(z|x)$")
+        axis.plot(grid, np.exp(r.log_prob(z)), "k:", label="$r(z|x)$")
+        if model.q_samples > 1:
+            axis.plot(grid, resampled(model, x, z), color=RED, label="$q(z|x)$, resampled")
+        axis.set(title=title, xlim=(-3, 3), ylabel="density")
+    return finished(axis, xlabel="$z$")
 
 
 def resampled(model, x, z, n=1000):
@@ -229,9 +233,7 @@ def own(fits, rows, known):
             axis.fill_between(z, middle - band, middle + band, color=color, alpha=0.2, lw=0)
             axis.plot(z, middle, color=color, label=named(model.targets))
             axis.set(ylabel=name, xlim=(z[0], z[-1]))
-    axis.set_xlabel("code $z$; band: one standard deviation of $p(x|z)$")
-    legend(axis, ncols=4)
-    return figure
+    return finished(axis, 4, xlabel="code $z$; band: one standard deviation of $p(x|z)$")
 
 
 def history(fits, rows, known):
@@ -241,23 +243,21 @@ def history(fits, rows, known):
     curves = {"estimate of $I$ (nats)": middle, "ELBO (nats)": fit.history["elbo"]}
     if any(has := fit.methods == "lagrangian"):
         curves["multiplier $\\lambda$"] = np.where(has[:, None], fit.history["multiplier"], np.nan)
-    target, steps = np.nan_to_num(fit.targets, nan=-1), middle.shape[1]
-    targets, blocks = np.unique(target), np.array_split(np.arange(steps), min(steps, 160))
-    x = [block.mean() + 0.5 for block in blocks]
+    targets, steps = np.nan_to_num(fit.targets, nan=-1), middle.shape[1]
+    distinct, edges = np.unique(targets), np.linspace(0, steps, min(steps, 160) + 1).astype(int)
     figure, axes = blank(0.5 + 1.4 * len(curves), len(curves), sharex=True)
     for axis, (text, curve) in zip(axes, curves.items()):
-        axis.axvspan(0, mae.RAMP * steps * (targets[-1] > 0), color="0.93", lw=0)
+        axis.axvspan(0, mae.RAMP * steps * (distinct[-1] > 0), color="0.93", lw=0)
         axis.set(ylabel=text, xlim=(0, steps))
-        y = np.array([curve[:, block].mean(-1) for block in blocks])  # (block, model)
-        for each, color in zip(targets, SHADES(len(targets))):
-            seeds = y[:, target == each]
+        x, y = (edges[:-1] + edges[1:]) / 2, np.add.reduceat(curve, edges[:-1], 1) / np.diff(edges)
+        for target, color in zip(distinct, SHADES(len(distinct))):
+            seeds = y[targets == target]
             if np.isfinite(seeds).any():  # the method has a multiplier
-                axis.fill_between(x, seeds.min(1), seeds.max(1), color=color, alpha=0.3, lw=0)
-                axis.plot(x, seeds.mean(1), color=color)
+                axis.fill_between(x, seeds.min(0), seeds.max(0), color=color, alpha=0.3, lw=0)
+                axis.plot(x, seeds.mean(0), color=color)
     ends = [line.get_xydata()[-1] for line in axes[0].lines]
-    names_beside(axes[0], dict(zip(map(named, targets), ends)), 0.11)
-    axis.set_xlabel("training step; grey: the target rises")
-    return figure
+    names_beside(axes[0], dict(zip(map(named, distinct), ends)), 0.11)
+    return finished(axis, xlabel="training step; grey: the target rises")
 
 
 def likelihood(fits, rows, known):
@@ -277,24 +277,23 @@ def likelihood(fits, rows, known):
         axis.plot(*np.reshape(sorted(best.values()), (-1, 2)).T, line, color=color)
         ends[f"{name}\ndecoder"] = max(map(point, own))
     names_beside(axis, ends, 0.16)
-    axis.set(xlabel="exact information $I(z, x)$ (nats)", ylabel="log-likelihood (nats)")
-    return figure
+    return finished(axis, xlabel=EXACT, ylabel="log-likelihood (nats)")
 
 
 def sequences(fits, rows, known):
-    """Information against KL for every model, a line for the MAE; what a code means for one."""
-    own = lambda row: human(row) + ", by $M$" * (row["target"] >= 0)
-    name = lambda row: own(row) if row["group"] == "causal" else f"VAE, {row['group']}"
+    """Information against KL for every model, a line for the MAE."""
+    names = lambda row: (
+        human(row, ", by $M$") if row["group"] == "causal" else f"VAE, {row['group']}"
+    )
     figure, (axis,) = blank(2.8)
-    marks(axis, rows, name, "information", "below_optimum", 0.07)
+    marks(axis, rows, names, "information", "below_optimum", 0.07)
     middle = lambda own: (values(own, "information").mean(), values(own, "below_optimum").mean())
     asked = grouped([row for row in rows if row["target"] >= 0], lambda row: row["target"])
     for target, own in asked.items():
         note(axis, f"{target:g}", middle(own), (9, -8))
     axis.plot(*np.reshape([*map(middle, asked.values())], (-1, 2)).T, "k-")
     note(axis, "better", (0.15, 0.75), (0, 35), xycoords="axes fraction", arrowprops=ARROW)
-    axis.set(xlabel="exact information $I(z, x)$ (nats)", ylabel="KL(true $p(x)$ || model) (nats)")
-    return figure
+    return finished(axis, xlabel=EXACT, ylabel="KL(true $p(x)$ || model) (nats)")
 
 
 def strings(fits, rows, known):
@@ -306,23 +305,22 @@ def strings(fits, rows, known):
     posterior = problems.GIVEN_PROTOTYPE / problems.GIVEN_PROTOTYPE.sum(0)
     names = ["".join(map(str, prototype)) for prototype in problems.PROTOTYPES]
     by_place(axis, z, model.decoder(z[:, None]).probs @ posterior.T, names)
-    axis.set(xlabel=f"code $z$ ({named(model.targets)})", ylabel="p(prototype | z)", ylim=(0, 1.15))
-    return figure
+    axis.set_ylim(0, 1.15)
+    return finished(axis, xlabel=f"code $z$ ({named(model.targets)})", ylabel="p(prototype | z)")
 
 
 def methods(fits, rows, known):
     """ELBO lost, of the best that there is, against rate: what each method pays for what."""
-    least, name = 1e-4, lambda row: human(row) + f", {named(row['target'])}" * (row["target"] >= 0)
-    height = 0.12 * len({*map(name, rows)})
+    least, names = 1e-4, lambda row: human(row, f", {named(row['target'])}")
+    height = 0.12 * len({*map(names, rows)})
     figure, axes = blank(0.3 + len(fits) * (height + 0.7), len(fits))
     for axis, group in zip(axes, fits):
         lost = lambda row: {"lost": max(known[group].optimum - row["elbo"], least)}
         own = [row | lost(row) for row in rows if row["group"] == group]
-        marks(axis, own, name, "rate", "lost", 0.115 / height)
+        marks(axis, own, names, "rate", "lost", 0.115 / height)
         axis.yaxis.set_major_formatter(lambda y, _: f"{y:g}" if y > least else f"≤ {least:g}")
         axis.set(title=group, ylabel="ELBO lost (nats)")
-    axis.set_xlabel("rate, KL[$q(z|x)$ || $p(z)$] (nats)")
-    return figure
+    return finished(axis, xlabel="rate, KL[$q(z|x)$ || $p(z)$] (nats)")
 
 
 def faces(fits, rows, known):
@@ -331,18 +329,19 @@ def faces(fits, rows, known):
     truth = problems.factors(np.random.default_rng(0), 300)
     codes = np.array([model.encoder(problems.draw_faces(truth)).mean for model in models])
     most = 1.05 * np.abs(codes).max()
-    z = np.stack(np.meshgrid(np.linspace(-1.8, 1.8, 7), np.linspace(1.8, -1.8, 7)), -1)
+    grid = np.linspace(-1.8, 1.8, 7)
+    z = np.stack(np.meshgrid(grid, -grid), -1)
     figure, axes = blank(0.5 + 1.25 * len(models), len(models), 3, width_ratios=[3, 2, 2])
     for row, model, code in zip(axes.reshape(-1, 3), models, codes):
-        drawn = model.decoder(z).mean.reshape(7, 7, problems.SIDE, problems.SIDE)
-        row[0].imshow(drawn.swapaxes(1, 2).reshape(7 * problems.SIDE, -1), vmin=-1, vmax=1,
-                      extent=(-2.1, 2.1, -2.1, 2.1))  # fmt: skip
+        drawn = model.decoder(z).mean.reshape(7, 7, problems.SIDE, -1).swapaxes(1, 2)
+        drawn = drawn.reshape(7 * problems.SIDE, -1)
+        row[0].imshow(drawn, vmin=-1, vmax=1, extent=(-2.1, 2.1, -2.1, 2.1))
         for axis, factor in zip(row[1:], truth.T):
             axis.scatter(*code.T, s=3, lw=0, cmap="viridis", c=factor, vmin=-1, vmax=1.35)
             axis.set(aspect="equal", anchor="N", xlim=(-most, most), ylim=(-most, most))
         for axis in row:
-            axis.set(xticks=[-2, 0, 2], yticks=[-2, 0, 2], xlabel="first code")
-            axis.set_ylabel(f"{named(model.targets)}\nsecond code")
+            axis.set(xlabel="first code", ylabel=f"{named(model.targets)}\nsecond code")
+            axis.set(xticks=[-2, 0, 2], yticks=[-2, 0, 2])
             axis.label_outer()
     titles = "decoded faces", "codes: angle\n(dark is right)", "codes: emotion\n(dark is sad)"
     for axis, title in zip(axes, titles):
@@ -352,56 +351,47 @@ def faces(fits, rows, known):
 
 def posteriors(fits, rows, known):
     """The posteriors of the first and the last target, on a line and on categories."""
-    names = "two clusters, bound alone", "ten categories, bound alone"
-    shown = [(name, k) for name in names for k in sorted({0, len(fits[name]) - 1})]
-    figure, axes = blank(0.6 + 1.1 * len(shown), len(shown), sharex=True)
-    for axis, (name, k) in zip(axes, shown):
-        three_posteriors(axis, fits[name][k], known[name].rows)
-        row = [row for row in rows if row["group"] == name][k]
-        text = f"{name.partition(',')[0]}, {named(row['target'])}: $I = {row['information']:.3f}$"
-        axis.set_title(f"{text}, bound {round(row['infomax_bound'], 3) + 0:.3f} nats")
-    axis.set_xlabel("$z$")
-    legend(axis, ncols=3)
-    return figure
+    shown = {}
+    for name in "two clusters, bound alone", "ten categories, bound alone":
+        for k in sorted({0, len(fits[name]) - 1}):
+            row = [row for row in rows if row["group"] == name][k]
+            title = (
+                f"{name.partition(',')[0]}, {named(row['target'])}: $I = {row['information']:.3f}$"
+            )
+            title += f", bound {round(row['infomax_bound'], 3) + 0:.3f} nats"
+            shown[title] = fits[name][k], known[name].rows
+    return three_posteriors(shown)
 
 
-def ways(rows, others):
-    """Models trained by the bound alone, and all others: rows, M, I, its uncertainty, style."""
-    for text, style in (("bound alone", {"mfc": "w"}), (others, {})):
+def deviations(rows, name):
+    """I - M of models of the MAE, a line for each name, by those of the bound alone and others."""
+    rows = [row for row in rows if row["method"] == "lagrangian"]
+    lines, ticks = [*grouped(rows, name)], [-0.1, -0.02, 0, 0.02, 0.1, 1]
+    figure, (axis,) = blank(0.8 + 0.13 * len(lines))
+    axis.axvspan(-problems.REACHED, problems.REACHED, color="0.88", lw=0)
+    for text, style in (("the bound alone", {"mfc": "w"}), ("all others", {})):
         own = [row for row in rows if row["group"].endswith("bound alone") == bool(style)]
-        low, high = values(own, "information_low"), values(own, "information_high")
-        text += f": {sum(row['reached'] for row in own)} of {len(own)} reached"
-        style |= {"fmt": "ok", "label": text}
-        yield own, values(own, "target"), (low + high) / 2, (high - low) / 2, style
+        low, high = (
+            values(own, f"information_{end}") - values(own, "target") for end in ("low", "high")
+        )
+        style["label"] = f"{text}: {values(own, 'reached').sum()} of {len(own)} reached"
+        places = [lines.index(name(row)) for row in own]
+        axis.errorbar((low + high) / 2, places, xerr=(high - low) / 2, fmt="ok", **style)
+    axis.set_xscale("symlog", linthresh=problems.REACHED)
+    axis.set_xticks(ticks, ticks)
+    axis.set_yticks(range(len(lines)), lines)
+    axis.set_ylim(len(lines) - 0.5, -0.5)
+    return finished(axis, 1, "trained by", xlabel="$I(z, x) - M$ (nats); grey: ± 0.02")
 
 
 def information(fits, rows, known):
-    """I - M, by the bound alone and from both sides: a line for each kind of data and each M."""
-    kind = lambda row: f"{row['group'].partition(',')[0]}, {named(row['target'])}"
-    lines = [*grouped(rows, kind)]
-    figure, (axis,) = blank(0.8 + 0.13 * len(lines))
-    axis.axvspan(-problems.REACHED, problems.REACHED, color="0.88", lw=0)
-    for own, target, middle, half, style in ways(rows, "both sides"):
-        axis.errorbar(middle - target, [lines.index(kind(row)) for row in own], xerr=half, **style)
-    ticks = -0.02, 0, 0.02, 0.1, 1
-    axis.set_xscale("symlog", linthresh=0.02)
-    axis.set_xticks(ticks, ticks)
-    axis.set_yticks(range(len(lines)), lines)
-    axis.set(ylim=(len(lines) - 0.5, -0.5), xlabel="$I(z, x) - M$ (nats); grey: ± 0.02")
-    legend(axis, title="trained by")
-    return figure
+    """By the bound alone and from both sides, for each kind of data and each M."""
+    return deviations(rows, lambda row: f"{row['group'].partition(',')[0]}, {named(row['target'])}")
 
 
 def summary(rows):
-    """I against M for every model of the MAE of every experiment."""
-    figure, (axis,) = blank(2.9)
-    axis.axline((0, 0), slope=1, color="0.7", zorder=0)
-    asked = [row for row in rows if row["method"] == "lagrangian"]
-    for _, *had, style in ways(asked, "all others"):
-        axis.errorbar(*had, **style)
-    axis.set(xlabel="asked for: $M$ (nats)", ylabel="had: $I(z, x)$ (nats)")
-    legend(axis, title="trained by")
-    return figure
+    """Every model of the MAE of every experiment, by group."""
+    return deviations(rows, lambda row: row["group"].partition(",")[0])
 
 
 def scaling(rows):
@@ -417,8 +407,7 @@ def scaling(rows):
         axis.set_xticks(x, map("{:g}".format, x))
         axis.yaxis.set_major_formatter("{x:g}")
         axis.set(xlabel=what, ylabel="seconds")
-    legend(axis, ncols=2)
-    return figure
+    return finished(axis)
 
 
 # ------------------------------------------------------------------ of the reviewers' questions
@@ -437,22 +426,15 @@ def trace(fits, rows):
         axis.plot(*of("sampled_bound"), "x", ms=3, mew=0.7, color="0.35", label="bound, sampled")
         axis.plot(*of("infomax_bound"), "--", color=RED, label="bound, exact")
         axis.set_title(f"{name}, M = {target:g}", loc="left")
-    axis.set_xlabel("training step")
     figure.supylabel("nats")
-    legend(axis, ncols=2)
-    return figure
+    return finished(axis, 2, xlabel="training step")
 
 
 def encoders(fits, rows):
     """The posteriors at M = 2, with an encoder trained with one draw, and with fifty."""
-    figure, axes = blank(2.9, 2, sharex=True)
-    for axis, k in zip(axes, (1, 50)):
-        fit = fits[f"{k} draws"]
-        three_posteriors(axis, fit[np.argmax(fit.targets == 2)], np.eye(10))
-        axis.set_title(f"encoder trained with k = {k}")
-    axis.set_xlabel("$z$")
-    legend(axis, ncols=2)
-    return figure
+    two = lambda fit: fit[np.argmax(fit.targets == 2)]
+    fits = {k: two(fits[f"{k} draws"]) for k in (1, 50)}
+    return three_posteriors({f"encoder of k = {k}": (fits[k], np.eye(10)) for k in fits})
 
 
 def read_back(fits, rows):
@@ -474,9 +456,7 @@ def read_back(fits, rows):
         for axis in above, below:
             axis.axvline(at, color="0.6", lw=0.8, ls=":")
     above.set(ylabel="share right\nfilled: strings, open: bits", ylim=(0, 1.05))
-    below.set(ylabel="nats\nfilled: ELBO, open: log-likelihood", xlabel="exact $I(z, x)$ (nats)")
-    legend(axis, ncols=3)
-    return figure
+    return finished(below, xlabel=EXACT, ylabel="nats\nfilled: ELBO, open: log-likelihood")
 
 
 DRAWINGS = {  # of an experiment: {name: what draws it}
