@@ -165,9 +165,9 @@ def by_keys(rows, keys):
 def aligned(lines, left=0):
     """The lines as one text, so many of their columns flush left, the others flush right."""
     widths = [max(map(len, column)) for column in zip(*lines)]
-    justify = [str.ljust] * left + [str.rjust] * (len(widths) - left)
-    each = (map(lambda own, *cell: own(*cell), justify, line, widths) for line in lines)
-    return "\n".join("  ".join(cells).rstrip() for cells in each)
+    sides = "<" * left + ">" * (len(widths) - left)
+    cells = (map("{:{}{}}".format, line, sides, widths) for line in lines)
+    return "\n".join("  ".join(line).rstrip() for line in cells)
 
 
 def cell(found, digits, spread):
@@ -215,10 +215,9 @@ def complaints(rows, experiment):
         known = "nothing is known of I" if low == "nan" else f"{known} in the nearest"
         yield f"WARNING: {name} was not reached by {len(missed)} of {len(group)} models; {known}."
         if missed[0]["target"] > chosen.problem.ceiling:
-            yield (
-                "  Why: p(x|z) would have to switch between values of x within no width of z at all"
-                f"; the bound alone could not certify more than {chosen.problem.ceiling:.4f} nats."
-            )
+            why = "p(x|z) would have to switch between values of x within no width of z at all"
+            most = f"the bound alone could not certify more than {chosen.problem.ceiling:.4f} nats"
+            yield f"  Why: {why}; {most}."
 
 
 def divergences(fit):

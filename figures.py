@@ -35,12 +35,11 @@ def files(name, given, jobs):
 
 def drawn(stem, draw, given, report):
     """(file name, bytes) of one figure, as PNG and as PDF."""
-    figure, found = draw(*given), []
-    for kind, metadata in ("png", None), ("pdf", {"CreationDate": None}):
-        figure.savefig(data := io.BytesIO(), format=kind, metadata=metadata)
-        figure.set_layout_engine(None)  # it is laid out
-        found.append((f"{stem}.{kind}", data.getvalue()))
-    return found
+    figure, png, pdf = draw(*given), io.BytesIO(), io.BytesIO()
+    figure.savefig(png)
+    figure.set_layout_engine(None)  # it is laid out
+    figure.savefig(pdf, format="pdf", metadata={"CreationDate": None})
+    return (f"{stem}.png", png.getvalue()), (f"{stem}.pdf", pdf.getvalue())
 
 
 # ----------------------------------------------------------------------- what figures are made of
@@ -57,8 +56,7 @@ def finished(axis, ncols=3, title=None, **labels):
     axis.set(**labels)
     handles, names = axis.get_legend_handles_labels()
     shown = dict(zip(names, handles))
-    above = {"loc": "outside upper center", "ncols": ncols, "title": title}
-    axis.figure.legend(shown.values(), shown, **above)
+    axis.figure.legend(shown.values(), shown, loc="outside upper center", ncols=ncols, title=title)
     return axis.figure
 
 
@@ -69,8 +67,9 @@ def named(target):
 def first_seed(fits, rows):
     """(group, model, its row) for all models of the first seed."""
     for name, fit in fits.items():
-        own = [row for row in rows if row["group"] == name]
-        yield from ((name, fit[k], own[k]) for k in np.flatnonzero(fit.seeds == fit.seeds[0]))
+        for model, row in zip(fit, (row for row in rows if row["group"] == name)):
+            if model.seeds == fit.seeds[0]:
+                yield name, model, row
 
 
 def per_model(draw, fits, rows, known, height=0.5):

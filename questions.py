@@ -125,7 +125,7 @@ def named(question, setting, model):
 def case(question, setting, data, wanted, settings, chosen, report=None):
     """The rows and {setting: Fit} of trained models."""
     models, rows = fit(data, wanted, settings | chosen), []
-    for model in map(models.__getitem__, range(len(models))):
+    for model in models:
         name = f"{setting}, {model.methods}" if len(wanted) > 1 else setting
         row = evaluate(model, data[0]) | named(question, name, model)
         rows.append(row | {"multiplier": float(model.history["multiplier"][-1])})
@@ -141,13 +141,13 @@ def traced(question, setting, data, target, points, settings, chosen, report):
         if step not in looks:
             return
         phase = "held" if step >= mae.RAMP * (settings["steps"] - 1) else "rising"
-        for k, sampled in enumerate(bound(models.params)):
-            pair, i, exact = (models[k].decoder, models[k].auxiliary), math.nan, math.nan
+        for model, estimate, sampled in zip(models, middle, bound(models.params)):
+            pair, i, exact = (model.decoder, model.auxiliary), math.nan, math.nan
             with contextlib.suppress(mae.QuadratureError):
                 i, exact = map(float, mae.exact_information_and_bound(*pair, tol=1e-6))
-            row = named(question, f"{setting}, {phase}", models[k]) | {"step": step}
+            row = named(question, f"{setting}, {phase}", model) | {"step": step}
             row |= {"information": i, "infomax_bound": exact, "kl": i - exact}
-            row |= {"estimate": float(middle[k]), "gap": float(middle[k] - i)}
+            row |= {"estimate": float(estimate), "gap": float(estimate - i)}
             row |= {"sampled_bound": float(sampled), "bound_gap": float(sampled - exact)}
             rows.append(row)
 
