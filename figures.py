@@ -365,7 +365,7 @@ def posteriors(fits, rows, known):
 def deviations(rows, name):
     """I - M of models of the MAE, a line for each name, by those of the bound alone and others."""
     rows = [row for row in rows if row["method"] == "lagrangian"]
-    lines, ticks = [*grouped(rows, name)], [-0.1, -0.02, 0, 0.02, 0.1, 1]
+    lines, ticks = [*grouped(rows, name)], [-1, -0.1, 0, 0.1, 1]
     figure, (axis,) = blank(0.8 + 0.13 * len(lines))
     axis.axvspan(-problems.REACHED, problems.REACHED, color="0.88", lw=0)
     for text, style in (("the bound alone", {"mfc": "w"}), ("all others", {})):
@@ -377,9 +377,8 @@ def deviations(rows, name):
         places = [lines.index(name(row)) for row in own]
         axis.errorbar((low + high) / 2, places, xerr=(high - low) / 2, fmt="ok", **style)
     axis.set_xscale("symlog", linthresh=problems.REACHED)
-    axis.set_xticks(ticks, ticks)
-    axis.set_yticks(range(len(lines)), lines)
-    axis.set_ylim(len(lines) - 0.5, -0.5)
+    axis.set(xticks=ticks, xticklabels=ticks, xlim=axis.get_xlim())
+    axis.set(yticks=range(len(lines)), yticklabels=lines, ylim=(len(lines) - 0.5, -0.5))
     return finished(axis, 1, "trained by", xlabel="$I(z, x) - M$ (nats); grey: ± 0.02")
 
 
