@@ -104,13 +104,11 @@ def faces(rows):
 def information(rows):
     ends = off(rows, "information_low"), off(rows, "information_high")
     most, both, exact = np.maximum(*ends), values(rows, "r_samples") > 0, ends[0] == ends[1]
-    found = most[both & exact]
-    yield at_most("both sides: |I - M| on all data of one feature", REACHED, found)
-    worst = most[~both & exact].max()
+    worst, faces = most[~both & exact].max(), most[~both & ~exact].max()
+    yield at_most("both sides: |I - M| on all data of one feature", REACHED, most[both & exact])
     yield at_least("bound alone: |I - M| of the worst of these", 0.2, worst)
-    pixels, alone = most[both & ~exact], most[~both & ~exact].max()
-    yield at_most("both sides, faces: M to the ends", INTERVAL_REACHED, pixels)
-    yield at_least("bound alone, faces: M to the ends", 1, alone)
+    yield at_most("both sides, faces: M to the ends", INTERVAL_REACHED, most[both & ~exact])
+    yield at_least("bound alone, faces: M to the ends", 1, faces)
 
 
 def questions(rows):
@@ -144,26 +142,49 @@ def questions(rows):
 
 # ------------------------------------------------------------------------------------- tables
 
-LIKELIHOOD_KEPT = 0.01  # nats below the optimum that need no warning
-
-
-def by_keys(rows, keys):
-    """{labels of these columns: rows}, in order."""
-    groups = {}
-    for row in rows:
-        groups.setdefault(tuple(label(row[key]) for key in keys), []).append(row)
-    return groups
-
-
-def aligned(lines, justify):
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    return "\n".join("  ".join(map(justify, line, widths)).rstrip() for line in lines)
-
-
 HEADS = {"infomax_bound": "infomax bound", "log_likelihood": "log-likelihood", "elbo": "ELBO"}
 HEADS |= {"below_optimum": "lost", "encoder_information": "I of q", "marginal_kl": "KL[q||p]"}
 HEADS |= {"information_low": "I from", "information_high": "to", "group": "data"}
 HEADS |= {"r2_angle": "R2 angle", "r2_emotion": "R2 emotion"}
+LIKELIHOOD_KEPT = 0.01  # nats below the optimum that need no warning
+
+
+def grouped(rows, key):
+    """{key(row): the rows that have it}, in order."""
+    groups = {}
+    for row in rows:
+        groups.setdefault(key(row), []).append(row)
+    return groups
+
+
+def by_keys(rows, keys):
+    """{labels of these columns: rows}, in order."""
+    return grouped(rows, lambda row: tuple(label(row[key]) for key in keys))
+
+
+def aligned(lines, left=0):
+    """The lines as one text, so many of their columns flush left, the others flush right."""
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    sides = "<" * left + ">" * (len(widths) - left)
+    cells = (map("{:{}{}}".format, line, sides, widths) for line in lines)
+    return "\n".join("  ".join(line).rstrip() for line in cells)
+
+
+def cell(found, digits, spread):
+    """Of several models: how many, or the mean of what is known; if asked ± half the range."""
+    if found.dtype == bool:
+        return f"{found.sum()} of {len(found)}"
+    known = found[~np.isnan(found)]
+    text = f"{known.mean().round(digits) + 0:.{digits}f}" if len(known) else "-"
+    return text + f" ± {np.ptp(known) / 2:.{digits}f}" if spread and len(known) > 1 else text
+
+
+def cells(rows, keys, columns, digits=3, spread=("information",)):
+    """A line for the rows that agree in the keys: these, and a cell for each column."""
+    return [
+        [*names, *(cell(values(own, name), digits, name in spread) for name in columns)]
+        for names, own in by_keys(rows, keys).items()
+    ]
 
 
 def table(rows, keys, heads):
@@ -171,17 +192,8 @@ def table(rows, keys, heads):
     if len(keys) > 2:
         parts = by_keys(rows, keys[:1]).items()
         return "\n\n".join(f"{name}:\n{table(own, keys[1:], heads)}" for (name,), own in parts)
-    lines = [[*(HEADS.get(name, name) for name in (*keys, *heads)), "reached"]]
-    for names, group in by_keys(rows, keys).items():
-        cells = []
-        for head in heads:
-            own = np.array([row[head] for row in group])
-            own = own[~np.isnan(own)]
-            text = f"{own.mean().round(3) + 0:.3f}" if len(own) else "-"
-            several = head == "information" and len(own) > 1
-            cells.append(text + (f" ± {np.ptp(own) / 2:.3f}" if several else ""))
-        lines.append([*names, *cells, f"{sum(row['reached'] for row in group)} of {len(group)}"])
-    return aligned(lines, str.rjust)
+    heads = *heads, "reached"
+    return aligned([[HEADS.get(name, name) for name in keys + heads], *cells(rows, keys, heads)])
 
 
 def complaints(rows, experiment):
@@ -196,18 +208,16 @@ def complaints(rows, experiment):
         missed = [row for row in group if not row["reached"]]
         if not missed:
             continue
-        middle = lambda row: (row["information_low"] + row["information_high"]) / 2
-        off = lambda row: abs(middle(row) - row["target"])
-        best = min(missed, key=lambda row: (math.isnan(off(row)), off(row)))
-        low, high = f"{best['information_low']:.4f}", f"{best['information_high']:.4f}"
-        nearest = "; nothing is known of I" if low == "nan" else f"; I is {low} in the nearest"
-        nearest = nearest if low == high else f"; I is between {low} and {high} in the nearest"
-        yield f"WARNING: {name} was not reached by {len(missed)} of {len(group)} models{nearest}."
-        if best["target"] > chosen.problem.ceiling:
-            yield (
-                "  Why: p(x|z) would have to switch between values of x within no width of z at all"
-                f"; the bound alone could not certify more than {chosen.problem.ceiling:.4f} nats."
-            )
+        ends = lambda row: np.array([row["information_low"], row["information_high"]])
+        away = lambda row: np.nan_to_num(abs(ends(row).mean() - row["target"]), nan=math.inf)
+        low, high = (f"{end:.4f}" for end in ends(min(missed, key=away)))
+        known = f"I is {low}" if low == high else f"I is between {low} and {high}"
+        known = "nothing is known of I" if low == "nan" else f"{known} in the nearest"
+        yield f"WARNING: {name} was not reached by {len(missed)} of {len(group)} models; {known}."
+        if missed[0]["target"] > chosen.problem.ceiling:
+            why = "p(x|z) would have to switch between values of x within no width of z at all"
+            most = f"the bound alone could not certify more than {chosen.problem.ceiling:.4f} nats"
+            yield f"  Why: {why}; {most}."
 
 
 def divergences(fit):
@@ -221,4 +231,4 @@ def summary(claimed):
     lines = [["experiment", "claim", "wanted", "found", ""]]
     for name, (claim, wanted, found, holds) in claimed:
         lines.append([name, claim, wanted, f"{found:.2g}", "holds" if holds else "DOES NOT HOLD"])
-    return aligned(lines, str.ljust)
+    return aligned(lines, left=5)

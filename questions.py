@@ -9,6 +9,7 @@ import contextlib
 import math
 import re
 import time
+import timeit
 from dataclasses import replace
 from functools import partial
 
@@ -21,10 +22,9 @@ import claims
 import mae
 import models
 import nets
-import problems
 import processes
 from problems import (
-    NORMAL, SEQUENCES, STD, STRINGS, UNIFORM, autoregressive, evaluate, holding, values,
+    LINES, NORMAL, SEQUENCES, STD, STRINGS, UNIFORM, autoregressive, evaluate, holding, values,
 )  # fmt: skip
 
 # ------------------------------------------------------------------------- training in the open
@@ -37,22 +37,18 @@ def one_sided(decoder, stand_in, z, eps_x, eps_r):
     return (mae.infomax_bound(decoder, stand_in, z, eps_x),) * 2
 
 
-def score_function(rng, baseline=True):
+def score_function(rng, baseline, decoder, stand_in, z, eps_x, eps_r):
     """The bound with the gradient of REINFORCE: one x drawn, (f - baseline) grad log p(x|z).
 
-    f = log r(z|x); the baseline is the mean f of the batch's other examples.
+    f = log r(z|x); the baseline is the mean f of the batch's other examples, or 0.
     """
-
-    def estimate(decoder, stand_in, z, eps_x, eps_r):
-        p = decoder(z)
-        logits = getval(p.logits)
-        x = np.eye(logits.shape[-1])[(logits + rng.gumbel(size=logits.shape)).argmax(-1)]
-        f, log_px = stand_in(x).log_prob(z), p.log_prob(x)
-        others = (f.sum(-1, keepdims=True) - f) / (f.shape[-1] - 1)
-        score = getval(f - others if baseline else f) * (log_px - getval(log_px))
-        return (mae.prior_entropy(1) + f + score,) * 2
-
-    return estimate
+    p = decoder(z)
+    logits = getval(p.logits)
+    x = np.eye(logits.shape[-1])[(logits + rng.gumbel(size=logits.shape)).argmax(-1)]
+    f, log_px = stand_in(x).log_prob(z), p.log_prob(x)
+    others = (f.sum(-1, keepdims=True) - f) / (f.shape[-1] - 1)
+    score = getval(f - others if baseline else f) * (log_px - getval(log_px))
+    return (mae.prior_entropy(1) + f + score,) * 2
 
 
 def train(
@@ -105,11 +101,67 @@ def train(
     return replace(fit, params=params, history={"multiplier": multiplier[:, None]})
 
 
-# -------------------------------------------------------------------------------------- the cases
+# -------------------------------------------------------------------------------- kinds of cases
+
+
+def fit(data, wanted, settings):
+    """{Method: targets} on data = (problem, likelihood), by `mae.fit` or what the settings say."""
+    (problem, likelihood), settings = data, {"seeds": 2, "steps": 1000, "batch": 64} | settings
+    methods, targets = zip(*((method, m) for method in wanted for m in wanted[method]))
+    way = settings.pop("way", partial(mae.fit, method=methods))
+    return way(problem.data, likelihood=likelihood, information=targets, **settings)
+
+
+def named(question, setting, model):
+    """The columns that say which model a row is of."""
+    names = {"question": question, "setting": setting, "method": str(model.methods)}
+    return names | {"target": float(model.targets), "seed": int(model.seeds)}
+
+
+def case(question, setting, data, wanted, settings, chosen, report=None):
+    """The rows and {setting: Fit} of trained models."""
+    models, rows = fit(data, wanted, settings | chosen), []
+    for model in models:
+        name = f"{setting}, {model.methods}" if len(wanted) > 1 else setting
+        row = evaluate(model, data[0]) | named(question, name, model)
+        rows.append(row | {"multiplier": float(model.history["multiplier"][-1])})
+    return rows, {setting: models}
+
+
+def traced(question, setting, data, target, points, settings, chosen, report):
+    """Rows of the estimates of I and of the bound at so many steps, beside what they estimate."""
+    settings, rows = OPEN | settings | chosen, []
+    looks = np.linspace(0, settings["steps"] - 1, points).astype(int)
+
+    def look(step, models, middle, bound):
+        if step not in looks:
+            return
+        phase = "held" if step >= mae.RAMP * (settings["steps"] - 1) else "rising"
+        for model, estimate, sampled in zip(models, middle, bound(models.params)):
+            pair, i, exact = (model.decoder, model.auxiliary), math.nan, math.nan
+            with contextlib.suppress(mae.QuadratureError):
+                i, exact = map(float, mae.exact_information_and_bound(*pair, tol=1e-6))
+            row = named(question, f"{setting}, {phase}", model) | {"step": step}
+            row |= {"information": i, "infomax_bound": exact, "kl": i - exact}
+            row |= {"estimate": float(estimate), "gap": float(estimate - i)}
+            row |= {"sampled_bound": float(sampled), "bound_gap": float(sampled - exact)}
+            rows.append(row)
+
+    fit(data, {MAE: [target]}, settings | {"look": look})
+    return rows, {}
+
+
+# ----------------------------------------------------------------------------------- the questions
 
 GAUSS, TENS = (NORMAL, mae.GAUSSIAN), (UNIFORM, mae.CATEGORICAL)
-FIXED, CLUSTERS = (NORMAL, mae.fixed_variance(STD)), (problems.LINES["two clusters"], mae.GAUSSIAN)
+FIXED, CLUSTERS = (NORMAL, mae.fixed_variance(STD)), (LINES["two clusters"], mae.GAUSSIAN)
 MAE, FREE = mae.LAGRANGIAN, (mae.annealed(0.5), mae.beta_vae(0.5), mae.infomax(0.1))
+OPEN, N4, N16 = {"way": train, "steps": 800}, {"r_samples": 4}, {"r_samples": 16}
+free = lambda *methods: dict.fromkeys([mae.VAE, *methods], [None])
+
+
+def penalty(c):
+    return mae.Method(f"C = {c:g}", lambda t, gap, multiplier: (1, 1, c * np.sign(gap)))
 
 
 def read_back(model):
@@ -120,108 +172,58 @@ def read_back(model):
     return {"strings": share(right.all(-1)), "bits": share(right.mean(-1))}
 
 
-free = lambda *methods: dict.fromkeys([mae.VAE, *methods], [None])
-soft = lambda c: lambda t, gap, multiplier: (1, 1, c * np.sign(gap))
-HARD = {mae.Method(f"C = {c:g}", soft(c)): [1.0] for c in (0.1, 0.3, 1, 3, 10, 30)} | {MAE: [1.0]}
-OPEN, N4, N16 = {"way": train, "steps": 800}, {"r_samples": 4}, {"r_samples": 16}
-JUDGED = {
-    "two clusters": (CLUSTERS, [0.3, 0.7]), "fixed variance": (FIXED, [0.25, 1.0]),
-    "ten values": (TENS, [1.0, 2.0]),
-}  # fmt: skip
-JUDGES = {
-    "r": {}, "q": {"stand_in": Q}, "r, q of 5": {"q_samples": 5},
-    "q of 5": {"stand_in": Q, "q_samples": 5},
-}  # fmt: skip
-READ = SEQUENCES._replace(extras=read_back)
-ONCE = {"batch": 32, "learning_rate": 0.02, "r_samples": 1, "seeds": 1}
-UP = {MAE: np.linspace(0.15, 3, 20).tolist()}
-CASES = {  # question: {setting: problem and family, {method: targets}, settings}
-    3: {f"{name}: {judge}": (data, {MAE: wanted}, OPEN | own)
-        for name, (data, wanted) in JUDGED.items() for judge, own in JUDGES.items()},
-    4: {f"r ascends the {name}": (FIXED, {MAE: [0.25, 0.5]}, OPEN | {"constrained": own})
-        for name, own in (("bound", False), ("objective", True))},
-    5: {f"{n} draws": (TENS, {MAE: [1.0, 1.5, 2.0, 2.2]}, N16 | {"q_samples": n, "steps": 1200})
-        for n in (1, 5, 50)},
-    6: {"normal": (GAUSS, HARD, {"seeds": 4}), "fixed variance": (FIXED, HARD, {"seeds": 4})},
-    9: {name: ((READ, autoregressive(name, window)), methods, ONCE | {"steps": steps})
-        for name, window, methods, steps in
-        (("causal", 6, free(*FREE[:2]) | UP, 600), ("one bit back", 1, free(), 1200),
-         ("factorised", 0, free(), 1200))},
-    11: {name: (data, free(*FREE, *holding(data[0], m)) | {mae.PENALTY: [m], MAE: [m]}, own)
-         for name, data, m, own in
-         (("fixed variance", FIXED, 1, N4), ("ten values", TENS, 2, N16))},
-}  # fmt: skip
+def tasks():
+    """All that is to be done, in the order of the questions: task(chosen, report) -> rows, fits."""
+    for name, data, m, own in (
+        ("normal, M = 1", GAUSS, 1.0, N4), ("normal, M = 2.5", GAUSS, 2.5, N4),
+        ("ten values", TENS, 2.0, N16), ("fixed variance", FIXED, 0.25, N4),
+    ):  # fmt: skip
+        yield partial(traced, 1, name, data, m, 40, own)
+        yield partial(traced, 2, f"{name}: 1 of r", data, m, 20, {})
+        yield partial(traced, 2, f"{name}: 5 of r", data, m, 20, {"r_steps": 5})
+    for name, data, m in (
+        ("two clusters", CLUSTERS, [0.3, 0.7]), ("fixed variance", FIXED, [0.25, 1.0]),
+        ("ten values", TENS, [1.0, 2.0]),
+    ):  # fmt: skip
+        q, five = {"stand_in": Q}, {"q_samples": 5}
+        for judge, own in ("r", {}), ("q", q), ("r, q of 5", five), ("q of 5", q | five):
+            yield partial(case, 3, f"{name}: {judge}", data, {MAE: m}, OPEN | own)
+    for name, own in ("bound", {}), ("objective", {"constrained": True}):
+        yield partial(case, 4, f"r ascends the {name}", FIXED, {MAE: [0.25, 0.5]}, OPEN | own)
+    for n in (1, 5, 50):
+        own = N16 | {"q_samples": n, "steps": 1200}
+        yield partial(case, 5, f"{n} draws", TENS, {MAE: [1.0, 1.5, 2.0, 2.2]}, own)
+    for name, data in ("normal", GAUSS), ("fixed variance", FIXED):
+        wanted = dict.fromkeys([*map(penalty, (0.1, 0.3, 1, 3, 10, 30)), MAE], [1.0])
+        yield partial(case, 6, name, data, wanted, {"seeds": 4})
+    yield gradients
+    yield betas
+    for name, window, wanted, steps in (
+        ("causal", 6, free(*FREE[:2]) | {MAE: np.linspace(0.15, 3, 20).tolist()}, 600),
+        ("one bit back", 1, free(), 1200),
+        ("factorised", 0, free(), 1200),
+    ):
+        data = SEQUENCES._replace(extras=read_back), autoregressive(name, window)
+        own = {"batch": 32, "learning_rate": 0.02, "r_samples": 1, "seeds": 1, "steps": steps}
+        yield partial(case, 9, name, data, wanted, own)
+    yield costs
+    for name, data, m, own in ("fixed variance", FIXED, 1, N4), ("ten values", TENS, 2, N16):
+        wanted = free(*FREE, *holding(data[0], m)) | {mae.PENALTY: [m], MAE: [m]}
+        yield partial(case, 11, name, data, wanted, own)
 
 
-def fit(data, wanted, settings):
-    """The models of one case."""
-    (problem, likelihood), settings = data, {"seeds": 2, "steps": 1000, "batch": 64} | settings
-    methods, targets = zip(*((method, m) for method in wanted for m in wanted[method]))
-    way = settings.pop("way", partial(mae.fit, method=methods))
-    return way(problem.data, likelihood=likelihood, information=targets, **settings)
-
-
-def one(question, setting, case, chosen):
-    """The rows and the fit of one case."""
-    data, wanted, settings = case
-    models, rows = fit(data, wanted, settings | chosen), []
-    for k in range(len(models)):
-        name = f"{setting}, {models.methods[k]}" if len(wanted) > 1 else setting
-        row = evaluate(models[k], data[0]) | named(question, name, models[k])
-        rows.append(row | {"multiplier": float(models.history["multiplier"][k, -1])})
-    return rows, models
-
-
-def named(question, setting, model):
-    """The columns that say which model a row is of."""
-    names = {"question": question, "setting": setting, "method": str(model.methods)}
-    return names | {"target": float(model.targets), "seed": int(model.seeds)}
-
-
-# ---------------------------------------------------------------- questions with more than cases
-
-TRACED = {
-    "normal, M = 1": (GAUSS, 1.0, N4), "normal, M = 2.5": (GAUSS, 2.5, N4),
-    "ten values": (TENS, 2.0, N16), "fixed variance": (FIXED, 0.25, N4),
-}  # fmt: skip
-
-
-def while_training(chosen):
-    """1: estimates of I against I. 2: E KL[p(z|x) || r] = I - bound, with 1 and 5 steps of r."""
-    rows, steps = [], (OPEN | chosen)["steps"]
-
-    def look(question, setting, looks, step, models, middle, bound):
-        if step not in looks:
-            return
-        phase = "held" if step >= mae.RAMP * (steps - 1) else "rising"
-        for k, sampled in enumerate(bound(models.params)):
-            pair, i, exact = (models[k].decoder, models[k].auxiliary), math.nan, math.nan
-            with contextlib.suppress(mae.QuadratureError):
-                i, exact = map(float, mae.exact_information_and_bound(*pair, tol=1e-6))
-            row = named(question, f"{setting}, {phase}", models[k]) | {"step": step}
-            row |= {"information": i, "infomax_bound": exact, "kl": i - exact}
-            row |= {"estimate": float(middle[k]), "gap": float(middle[k] - i)}
-            row |= {"sampled_bound": float(sampled), "bound_gap": float(sampled - exact)}
-            rows.append(row)
-
-    for setting, (data, target, proposals) in TRACED.items():
-        for question, n, points, own in ((1, 1, 40, proposals), (2, 1, 20, {}), (2, 5, 20, {})):
-            text = setting if question == 1 else f"{setting}: {n} of r"
-            see = partial(look, question, text, {*np.linspace(0, steps - 1, points).astype(int)})
-            fit(data, {MAE: [target]}, OPEN | own | {"r_steps": n, "look": see} | chosen)
-    return rows
-
-
-def gradients(chosen):
+def gradients(chosen, report):
     """7, and the variance of the decoder's gradient at the models trained by the exact sum."""
-    rng, rows, fits = np.random.default_rng(chosen["seed"]), [], []
-    ways = {"exact sum": one_sided, "score function": score_function(rng, baseline=False)}
-    for name, estimate in (ways | {"and a baseline": score_function(rng)}).items():
-        case = TENS, {MAE: [1.0, 2.0]}, OPEN | {"estimate": estimate}
-        own, models = one(7, name, case, chosen)
-        fits.append(models)
-        rows += [row | {"variance": variance(fits[0][k], estimate)} for k, row in enumerate(own)]
-    return rows
+    rng, rows, judged = np.random.default_rng(chosen["seed"]), [], None
+    for name, estimate in (
+        ("exact sum", one_sided),
+        ("score function", partial(score_function, rng, False)),
+        ("and a baseline", partial(score_function, rng, True)),
+    ):
+        own, fits = case(7, name, TENS, {MAE: [1.0, 2.0]}, OPEN | {"estimate": estimate}, chosen)
+        judged = judged or fits[name]
+        rows += [row | {"variance": variance(judged[k], estimate)} for k, row in enumerate(own)]
+    return rows, {}
 
 
 def variance(model, estimate, batches=400):
@@ -234,33 +236,30 @@ def variance(model, estimate, batches=400):
     return float(grad.var(0).sum())
 
 
-SWEPT = {  # setting: data, target, values of beta around the one that gives it
-    "ten values": (TENS, 1.0, np.linspace(0.88, 0.98, 6)),
-    "two clusters": (CLUSTERS, 1.0, np.linspace(0.92, 1, 6)),
-    "fixed variance": (FIXED, 0.4, np.linspace(2.4, 3, 4)),
-}
-
-
-def betas(chosen):
+def betas(chosen, report):
     """8: beta chosen on other seeds so that I = M; on these, and the MAE; and dI / dbeta there."""
-    rows = []
-    for name, (data, target, grid) in SWEPT.items():
-        other = chosen | {"seeds": 2, "seed": chosen["seed"] + 1000}
-        sweep, _ = one("8 sweep", name, (data, free(*map(mae.beta_vae, grid)), {}), other)
+    rows, other = [], chosen | {"seeds": 2, "seed": chosen["seed"] + 1000}
+    for name, data, target, grid in (  # of beta, around the one that gives the target
+        ("ten values", TENS, 1.0, np.linspace(0.88, 0.98, 6)),
+        ("two clusters", CLUSTERS, 1.0, np.linspace(0.92, 1, 6)),
+        ("fixed variance", FIXED, 0.4, np.linspace(2.4, 3, 4)),
+    ):
+        sweep, _ = case("8 sweep", name, data, free(*map(mae.beta_vae, grid)), {}, other)
         found = values(sweep, "information")[2:].reshape(-1, 2).mean(1)  # without the VAE's
         beta = round(float(np.interp(-target, -found, grid)), 4)
         slope = float(np.interp(beta, grid, np.gradient(found, grid)))
         wanted = {mae.beta_vae(beta): [None], MAE: [target]}
-        own, _ = one(8, name, (data, wanted, {"seeds": 4}), chosen)
+        own, _ = case(8, name, data, wanted, {"seeds": 4}, chosen)
         rows += [row | {"target": target, "slope": slope} for row in own] + sweep
-    return rows
+    return rows, {}
 
 
-def costs(chosen):
+def costs(chosen, report):
     """10: milliseconds of processor time per step of 16 models, 64 examples, ten values of x."""
     free_of_i = lambda decoder, stand_in, z, *noise: (0 * z[..., 0],) * 2
-    score = score_function(np.random.default_rng(0))
-    ways = {
+    score = partial(score_function, np.random.default_rng(0), True)
+    rows, settings = [], {"seeds": 16, "seed": chosen["seed"], "steps": 50}
+    for name, own in {
         "VAE, annealing, beta": OPEN | {"estimate": free_of_i, "constrained": True},
         "MAE, penalty, IM: the bound": {"r_samples": 0},
         "the same, 4 proposals": N4,
@@ -269,37 +268,23 @@ def costs(chosen):
         "the bound, score function": OPEN | {"estimate": score},
         "4 proposals, q of 5": N4 | {"q_samples": 5},
         "4 proposals, q of 50": N4 | {"q_samples": 50},
-    }
-    rows, taken = [], []
-    for name, own in ways.items():
-        for _ in range(3):
-            start = time.process_time()
-            fit(TENS, {MAE: [1.0]}, own | {"seeds": 16, "seed": chosen["seed"], "steps": 50})
-            taken.append(1000 * (time.process_time() - start) / 50)
-        rows.append({"question": 10, "setting": name, "target": 1.0, "ms": min(taken[-3:])})
+    }.items():
+        once = partial(fit, TENS, {MAE: [1.0]}, own | settings)
+        seconds = min(timeit.repeat(once, timer=time.process_time, repeat=3, number=1))
+        ms = 1000 * seconds / settings["steps"]
+        rows.append({"question": 10, "setting": name, "target": 1.0, "ms": ms})
         rows[-1]["relative"] = rows[-1]["ms"] / rows[0]["ms"]
-    return rows
+    return rows, {}
 
 
 # ----------------------------------------------------------------------------------------- answers
 
-ANSWERS = {1: while_training, 7: gradients, 8: betas, 10: costs}  # 2 comes with 1
-TASKS = 9, 1, 3, 5, 8, 11, 10, 7, 6, 4  # what takes longest comes first
-
-
-def answer(chosen, question, report):
-    """The rows of one question, and {case: Fit} of one that is cases only."""
-    if question in ANSWERS:
-        return ANSWERS[question](chosen), {}
-    found = {name: one(question, name, case, chosen) for name, case in CASES[question].items()}
-    return sum((rows for rows, _ in found.values()), []), {k: fit for k, (_, fit) in found.items()}
-
 
 def run(chosen, jobs, progress):
-    """Rows of all questions, and the fits of 5."""
-    tasks = [partial(answer, {"seed": 0} | chosen, question) for question in TASKS]
-    found = dict(zip(TASKS, processes.parallel(tasks, jobs, progress)))
-    return sum((found[question][0] for question in sorted(found)), []), found[5][1]
+    """Rows of all questions, and {setting: Fit}."""
+    todo = [partial(task, {"seed": 0} | chosen) for task in tasks()]
+    found = processes.parallel(todo, jobs, progress)
+    return sum((rows for rows, _ in found), []), {k: own[k] for _, own in found for k in own}
 
 
 BOUND = {"information": "I", "infomax_bound": "bound", "below_optimum": "likelihood lost"}
@@ -318,23 +303,15 @@ COLUMNS = {  # of the table of each question
 }  # fmt: skip
 
 
-def table(rows, columns):
-    """A line per setting and target: mean over its rows; up to four columns ± half the range."""
-    lines = [["", "M", *columns.values()]]
-    for names, group in claims.by_keys(rows, ("setting", "target")).items():
-        own = np.array([[row[name] for name in columns] for row in group])
-        cells = [f"{mean:.4f}" for mean in own.mean(0).round(4) + 0.0]
-        if len(columns) <= 4:
-            cells = [f"{cell} ± {half:.4f}" for cell, half in zip(cells, np.ptp(own, 0) / 2)]
-        lines.append([*names, *cells])
-    width = max(len(setting) for setting, *_ in lines)
-    return claims.aligned([[line[0].ljust(width), *line[1:]] for line in lines], str.rjust)
-
-
 def tables(rows):
-    """{question: its table}."""
-    own = lambda question: [row for row in rows if row["question"] == question]
-    return {question: table(own(question), columns) for question, columns in COLUMNS.items()}
+    """{question: a line per setting and target, of up to four columns ± half the range}."""
+    found = {}
+    for question, columns in COLUMNS.items():
+        own = [row for row in rows if row["question"] == question]
+        spread = columns if len(columns) <= 4 else ()
+        lines = claims.cells(own, ("setting", "target"), columns, 4, spread)
+        found[question] = claims.aligned([["", "M", *columns.values()], *lines], left=1)
+    return found
 
 
 def page(text, tables):

@@ -18,14 +18,13 @@ def animation(path, frames=31):
     """One frame for each M from 0 to 3, from a model of its own; the last one stays."""
     targets = np.linspace(0, 3, frames)
     fit = mae.fit(NORMAL.data, information=targets, r_samples=0)
-    x = np.linspace(-3.5, 3.5, 701)
-    figure, ((axis,),) = figures.blank(2)
+    figure, (axis,) = figures.blank(2)
     writer = PillowWriter(fps=8)
     with writer.saving(figure, path, dpi=130):
         for k in [*range(frames)] + 12 * [frames - 1]:
             axis.clear()
-            figures.mixture(axis, fit[k], x, NORMAL.truth(x[:, None]))
-            axis.set(xlim=(x[0], x[-1]), ylim=(0, 1.6), xlabel="$x$", yticks=[])
+            figures.mixture(axis, fit[k], NORMAL)
+            axis.set(ylim=(0, 1.6), xlabel="$x$", yticks=[])
             axis.set_title(f"$I(z, x) = {targets[k]:.1f}$ nats")
             writer.grab_frame()
 

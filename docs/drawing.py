@@ -34,7 +34,7 @@ NOTES = {  # text: y
 
 
 def drawing():
-    figure, ((axis,),) = figures.blank(2.2)
+    figure, (axis,) = figures.blank(2.2)
     style = {"va": "center", "ha": "center"}
     for text, (left, bottom, width, height) in BOXES.items():
         axis.add_patch(Rectangle((left, bottom), width, height, fc="0.92", ec="k", lw=0.6))
@@ -53,5 +53,5 @@ def drawing():
 
 if __name__ == "__main__":
     figure = drawing()
-    (DOCS / "drawing.png").write_bytes(figures.to_png(figure))
+    figure.savefig(DOCS / "drawing.png")
     figure.savefig(DOCS / "drawing.svg", metadata={"Date": None})

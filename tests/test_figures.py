@@ -80,7 +80,7 @@ def test_the_history_has_a_multiplier_only_where_the_method_has_one(method, info
 
 @pytest.mark.parametrize("scale", ["linear", "log"])
 def test_names_beside_keep_their_order_and_do_not_touch(scale):
-    _, ((axis,),) = figures.blank(2)
+    _, (axis,) = figures.blank(2)
     heights = [1e-3, 1.0, 0.99, 0.98, 0.5, 0.97]
     points = {str(i): (i, height) for i, height in enumerate(heights)}
     axis.plot(*zip(*points.values()))
