@@ -362,34 +362,48 @@ def posteriors(fits, rows, known):
     return three_posteriors(shown)
 
 
-def deviations(rows, name):
-    """I - M of models of the MAE, a line for each name, by those of the bound alone and others."""
+def had(rows):
+    """M, and I of each row: the middle of the interval that it is known to lie in, and its half."""
+    target, low, high = (
+        values(rows, column) for column in ("target", "information_low", "information_high")
+    )
+    return target, (low + high) / 2, (high - low) / 2
+
+
+def by_training(rows):
+    """(models of the MAE, style with a label) for those trained by the bound alone, and others."""
     rows = [row for row in rows if row["method"] == "lagrangian"]
+    for text, style in (("the bound alone", {"mfc": "w"}), ("all others", {})):
+        own = [row for row in rows if row["group"].endswith("bound alone") == bool(style)]
+        reached = f"{text}: {values(own, 'reached').sum()} of {len(own)} reached"
+        yield own, style | {"fmt": "ok", "label": reached}
+
+
+def information(fits, rows, known):
+    """I - M by the bound alone and from both sides, a line for each kind of data and each M."""
+    name = lambda row: f"{row['group'].partition(',')[0]}, {named(row['target'])}"
     lines, ticks = [*grouped(rows, name)], [-1, -0.1, 0, 0.1, 1]
     figure, (axis,) = blank(0.8 + 0.13 * len(lines))
     axis.axvspan(-problems.REACHED, problems.REACHED, color="0.88", lw=0)
-    for text, style in (("the bound alone", {"mfc": "w"}), ("all others", {})):
-        own = [row for row in rows if row["group"].endswith("bound alone") == bool(style)]
-        low, high = (
-            values(own, f"information_{end}") - values(own, "target") for end in ("low", "high")
-        )
-        style["label"] = f"{text}: {values(own, 'reached').sum()} of {len(own)} reached"
+    for own, style in by_training(rows):
+        target, middle, half = had(own)
         places = [lines.index(name(row)) for row in own]
-        axis.errorbar((low + high) / 2, places, xerr=(high - low) / 2, fmt="ok", **style)
+        axis.errorbar(middle - target, places, xerr=half, **style)
     axis.set_xscale("symlog", linthresh=problems.REACHED)
     axis.set(xticks=ticks, xticklabels=ticks, xlim=axis.get_xlim())
     axis.set(yticks=range(len(lines)), yticklabels=lines, ylim=(len(lines) - 0.5, -0.5))
     return finished(axis, 1, "trained by", xlabel="$I(z, x) - M$ (nats); grey: ± 0.02")
 
 
-def information(fits, rows, known):
-    """By the bound alone and from both sides, for each kind of data and each M."""
-    return deviations(rows, lambda row: f"{row['group'].partition(',')[0]}, {named(row['target'])}")
-
-
 def summary(rows):
-    """Every model of the MAE of every experiment, by group."""
-    return deviations(rows, lambda row: row["group"].partition(",")[0])
+    """I against M for every model of the MAE of every experiment."""
+    figure, (axis,) = blank(2.9)
+    axis.axline((0, 0), slope=1, color="0.7", zorder=0)
+    for own, style in by_training(rows):
+        target, middle, half = had(own)
+        axis.errorbar(target, middle, yerr=half, **style)
+    labels = {"xlabel": "asked for: $M$ (nats)", "ylabel": "had: $I(z, x)$ (nats)"}
+    return finished(axis, 1, "trained by", **labels)
 
 
 def scaling(rows):
