@@ -206,3 +206,9 @@ def test_errors_of_workers_are_raised_here_and_results_come_in_order():
     for jobs in (1, 2):
         with pytest.raises(ZeroDivisionError, match="of the data"):
             mae.fit(data, seeds=2, steps=2, jobs=jobs)
+
+
+def test_a_worker_that_leaves_without_a_result_is_named():
+    leaves = lambda report: os._exit(0)
+    with pytest.raises(ChildProcessError, match=r"worker \d+ ended: no result"):
+        processes.parallel([leaves, lambda report: 1], jobs=2)
