@@ -376,11 +376,10 @@ class Bernoulli(Discrete):
         require("features", bits, bits <= MOST_BITS, rule)
         return (np.arange(2**bits)[:, None] >> np.arange(bits)[::-1] & 1).astype(float)
 
-    def joint(self, values):
-        return bernoulli_table(self.params, values)
-
     def table(self, x):
         return bernoulli_table(self.params, unit("x", x))
+
+    joint = table
 
     def highest(self):
         return bernoulli_log_prob(1 * (self.params > 0), self.params)  # of the likeliest x
@@ -510,6 +509,7 @@ def reals(name, a, shape=None, legal=None, rule="of numbers"):
     return a
 
 
+finite = partial(reals, legal=np.isfinite, rule="finite everywhere")
 unit = partial(reals, legal=lambda x: (x >= 0) & (x <= 1), rule="in [0, 1] everywhere")
 binary = partial(reals, legal=lambda x: (x == 0) | (x == 1), rule="zeros and ones")
 one_hot = partial(

@@ -2,7 +2,6 @@
 
 import math
 import os
-import re
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from operator import methodcaller
@@ -127,10 +126,7 @@ def weigher(models, methods, dtype):
 
     The weights of reconstruction, KL and I. Where a method has a gap of its own, it is put in gap.
     """
-    distinct = dict.fromkeys(methods)
-    members = {method: [k for k, own in enumerate(methods) if own == method] for method in distinct}
-    if len(members) == 1:
-        members = dict.fromkeys(members, slice(None))  # all: a view, not a copy
+    members = {method: np.array([own == method for own in methods]) for method in methods}
     weights = np.ones((3, len(methods), 1), dtype)
 
     def weigh(progress, gap, multiplier, *seen):
@@ -328,7 +324,7 @@ def untrained(targets, methods, seed, seeds, **settings) -> Fit:
 
 # --------------------------------------------------------------------------------------- files
 
-FORMAT = "mae 3"
+FORMAT = 3
 SETTINGS = ("features", "latent", "hidden", "r_samples", "q_samples")
 ARRAYS = {"params": "f", "targets": "f", "seeds": "iu", "methods": "U", "diverged": "i"}
 HISTORY = ("target", "lower", "upper", "elbo", "multiplier")
@@ -337,7 +333,7 @@ KINDS = dict.fromkeys(SETTINGS, "i") | ARRAYS | {f"history_{name}": "f" for name
 
 def save(path, fits, made=""):
     """Write {name: Fit} to one .npz file, whole or not at all; made: a text, how they were made."""
-    arrays = {"format": FORMAT, "made": made}
+    arrays = {"format": f"mae {FORMAT}", "made": made}
     for name, fit in fits.items():
         own = {key: getattr(fit, key) for key in (*SETTINGS, *ARRAYS)}
         own |= {f"history_{key}": values for key, values in fit.history.items()}
@@ -356,49 +352,48 @@ def load(path, likelihood=None, name="") -> Fit:
 
     likelihood: the one that the models were trained with, needed if it is not in LIKELIHOODS.
     """
-    found = _read(path, name)
-    family = str(found.get("likelihood"))
+    fits = _read(path)
+    require("name", name, name in fits, f"one of those in {path}: {sorted(fits)}")
+    found, family = fits[name], str(fits[name].get("likelihood"))
     likelihood = LIKELIHOODS.get(family) if likelihood is None else likelihood
     legal = isinstance(likelihood, Likelihood) and likelihood.name == family
     require("likelihood", likelihood, legal, f"the mae.Likelihood that {path} names: {family}")
     try:
+        settings = {key: found[key].item() for key in SETTINGS}
         arrays = {key: found[key] for key in ARRAYS}
         history = {key: found[f"history_{key}"] for key in HISTORY}
-        settings = {key: found[key].item() for key in SETTINGS}
         fit = Fit(**arrays, history=history, likelihood=likelihood, **settings)
         models, steps = fit.targets.shape, history["elbo"].shape[-1:]
         shapes = [(*models, fit.layout.size), *[models] * 4, *[models + steps] * len(history)]
         sound = [a.shape for a in (*arrays.values(), *history.values())] == shapes
-        sound &= fit.r_samples >= 0 and fit.q_samples > 0
         sound &= all(found[key].dtype.kind in kinds for key, kinds in KINDS.items())
+        if not (sound and fit.r_samples >= 0 < fit.q_samples and np.isfinite(fit.params).all()):
+            raise ValueError("its arrays do not fit or are not finite")
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
-    if not sound or not np.isfinite(fit.params).all():
-        raise ValueError(f"{path} is damaged: its arrays do not fit or are not finite")
     return fit
 
 
-def _read(path, name):
-    """{key: array} of the Fit of this name in the file."""
+def _read(path):
+    """The file as {name of a Fit: {key: array}}."""
+    fits = {}
     with open(path, "rb") as file:
         try:
             with np.load(file, allow_pickle=False) as members:
-                found = {key: members[key] for key in members}
-            found.pop("made", None)
-            version = str(found.pop("format", "mae 1" if "settings" in found else "none"))
-            if version != FORMAT:
-                number = int(re.fullmatch(r"mae (\d+)", version)[1])
+                found = dict(members)
+            written = found.pop("format", "mae 1" if "settings" in found else "")
+            _, version = str(written).split(" ")
+            version = int(version)
         except Exception as error:  # NumPy raises a dozen kinds on a damaged file
             raise ValueError(f"{path} is not a file of trained models (mae.save)") from error
     if version != FORMAT:
-        which = "an earlier" if number < int(FORMAT[4:]) else "a later"
-        raise ValueError(
-            f"{path} was written by {which} version, format {number}; this one reads {FORMAT[4:]}"
-        )
-    names = {key.rpartition("/")[0] for key in found}
-    require("name", name, name in names, f"one of those in {path}: {sorted(names)}")
-    prefix = f"{name}/" if name else ""
-    return {key[len(prefix) :]: found[key] for key in found if key.startswith(prefix)}
+        which = f"{'an earlier' if version < FORMAT else 'a later'} version, format {version}"
+        raise ValueError(f"{path} was written by {which}; this one reads {FORMAT}")
+    found.pop("made", None)
+    for key, array in found.items():
+        name, _, own = key.rpartition("/")
+        fits.setdefault(name, {})[own] = array
+    return fits
 
 
 UNFINISHED = []  # temporary files, for whoever ends the process without unwinding
