@@ -225,17 +225,16 @@ class Fit:
 
     def faults(self):
         """A line for each model that was frozen, or ended away from its target by its estimate."""
-        lower, upper = self.at_the_end()
-        off = (lower + upper) / 2 - self.targets
-        for k in range(len(self)):
-            name = f"{self.methods[k]}, target {self.targets[k]:.7g}, seed {self.seeds[k]}"
-            limit = abs(self.history["multiplier"][k, -1]) >= LAMBDA_MOST[self.r_samples > 0]
-            if self.diverged[k] >= 0:
-                yield f"{name}: diverged and was frozen at step {self.diverged[k]}"
-            elif abs(off[k]) > 0.05:
+        for model in self:
+            name = f"{model.methods}, target {model.targets:.7g}, seed {model.seeds}"
+            lower, upper = model.at_the_end()
+            limit = abs(model.history["multiplier"][-1]) >= LAMBDA_MOST[self.r_samples > 0]
+            if model.diverged >= 0:
+                yield f"{name}: diverged and was frozen at step {model.diverged}"
+            elif abs((lower + upper) / 2 - model.targets) > 0.05:
                 why = "; the multiplier is at its limit: more steps, or units, or a lower M"
                 why = why if limit else ""
-                yield f"{name}: I is between {lower[k]:.3f} and {upper[k]:.3f} by its estimate{why}"
+                yield f"{name}: I is between {lower:.3f} and {upper:.3f} by its estimate{why}"
 
     def __repr__(self):
         """A line per model: target, seed, method, training's estimates of I (no sure interval)."""
@@ -272,11 +271,10 @@ class Fit:
 
 def checked_targets(information, method, known, most):
     """The targets, NaN for None, and as many methods."""
-    legal = lambda t: t is None or (is_number(t) and 0 <= t <= most + 1e-9)
-    limit = "" if most == math.inf else f" and at most {most:.7g}, which is all that x can hold"
-    rule = f"a list of targets >= 0 in nats{limit}, with None for no constraint"
     listed = lambda a: isinstance(a, (list, tuple, range)) or getattr(a, "ndim", 0) > 0
+    legal = lambda t: t is None or (is_number(t) and 0 <= t <= most + 1e-9)
     targets = list(information) if listed(information) else []
+    rule = f"a list of None or nats >= 0 and at most {most:.7g}, which is all that x can hold"
     require("information", information, targets and all(map(legal, targets)), rule)
     methods = [method] * len(targets) if isinstance(method, (str, Method)) else method
     legal = listed(methods) and len(methods) == len(targets)
@@ -288,8 +286,7 @@ def checked_targets(information, method, known, most):
 def named(name, value, known, kind):
     """`value`, or what is known by this name."""
     found = known.get(value) if isinstance(value, str) else value
-    rule = f"a mae.{kind.__name__} or one of {', '.join(known)}"
-    require(name, value, isinstance(found, kind), rule)
+    require(name, value, isinstance(found, kind), f"a mae.{kind.__name__} or one of {[*known]}")
     if isinstance(found, Likelihood):
         taken = known.get(found.name, found) != found  # `load` goes by names
         require("likelihood", found.name, not taken, "a name of its own")
@@ -408,21 +405,21 @@ def write(folder, contents, stale=()):
     visible ones only if it was between two of the renames.
     """
     hidden = lambda name, end="": str(folder / f".{os.getpid()}-{name}{end}")
-    final, temporary = [str(folder / name) for name in contents], [*map(hidden, contents)]
-    for path in filter(os.path.isdir, final):
+    new = {hidden(name): str(folder / name) for name in contents}
+    for path in filter(os.path.isdir, new.values()):
         raise IsADirectoryError(f"{path} is a directory; a file is to be written there")
     old = [name for name in (*contents, *stale) if (folder / name).exists()]
-    aside = {str(folder / name): hidden(name, ".old") for name in old}
-    moves = [*aside.items(), *zip(temporary, final)]
+    old = {str(folder / name): hidden(name, ".old") for name in old}
+    moves = [*old.items(), *new.items()]
     try:
-        UNFINISHED.extend(temporary)
-        for path, save_to in zip(temporary, contents.values()):
+        UNFINISHED.extend(new)
+        for path, save_to in zip(new, contents.values()):
             save_to(path)
             with open(path, "rb+") as file:  # on disk now, or the renames would wait for it
                 os.fsync(file.fileno())
         # One call into C, with plain strings: a signal's handler has to wait until it is done.
         calls = [partial(os.replace, *move) for move in moves]
-        calls += [partial(os.unlink, path) for path in aside.values()]
+        calls += [partial(os.unlink, path) for path in old.values()]
         try:
             list(map(methodcaller("__call__"), calls))
         except OSError:
@@ -431,6 +428,6 @@ def write(folder, contents, stale=()):
                     os.replace(target, source)
             raise
     finally:
-        for path in temporary:
+        for path in new:
             Path(path).unlink(missing_ok=True)
-    return final
+    return [*new.values()]
