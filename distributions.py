@@ -139,7 +139,7 @@ class Gaussian:
     """N(mean, exp(log_var)) with independent features; mean and log_var (..., batch, features).
 
     log_var may also be one number, or (..., 1, 1). Poster: "normal with means and log-variances".
-    ValueError, naming the array, if shapes do not fit.
+    ValueError if shapes do not fit.
     """
 
     discrete = False
@@ -189,7 +189,7 @@ class Gaussian:
 
     def table(self, x):
         features, own = self.shape[-1], self.params[..., :, None, :]
-        x = reals("x", x, (*self.shape[:-2], 1, features))[..., None, :, :]
+        x = reals("x", x, self.shape)[..., None, :, :]
         one = lambda i: gaussian_log_prob(x[..., i : i + 1], own[..., i::features])
         # a feature at a time: all at once would fill the memory; 0 log 0 = 0
         return np.maximum(sum(map(one, range(features))), -1e300)
@@ -491,9 +491,10 @@ def floats(name, a):
 
 
 def reals(name, a, shape=None, legal=None, rule="of numbers"):
-    """`floats` (..., batch, features), all of them legal, broadcasting with `shape` if given.
+    """`floats` (..., batch, features), all of them legal; as many features as `shape` if given.
 
-    ValueError, naming it, if not; so for (batch,) where (batch, 1) is meant.
+    ValueError, naming it, if not; so for (batch,) where (batch, 1) is meant. That the axes before
+    the features broadcast is for NumPy to say.
     """
     a = floats(name, a)
     own = shape_of(a)
@@ -501,11 +502,8 @@ def reals(name, a, shape=None, legal=None, rule="of numbers"):
         raise ValueError(f"{name} has shape {own}; it must be (..., batch, features), {rule}")
     if legal and not isinstance(a, Box) and not legal(a).all():
         raise ValueError(f"{name} of shape {own} must be {rule}")
-    if shape not in (None, own):
-        before = zip(own[-2::-1], shape[-2::-1])
-        if own[-1] != shape[-1] or any(m != n and 1 not in (m, n) for m, n in before):
-            rule = "features must be as many, and the axes before them must broadcast"
-            raise ValueError(f"{name} has shape {own}, which does not fit {shape}: {rule}")
+    if shape and own[-1] != shape[-1]:
+        raise ValueError(f"{name} of shape {own} does not fit {shape}: features must be as many")
     return a
 
 
