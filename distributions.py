@@ -161,12 +161,7 @@ class Gaussian:
         require("params.shape", shape, shape[-1] % 2 == 0, "(..., 2 features)")
         return gaussian
 
-    @property
-    def shape(self):
-        """(..., batch, features)."""
-        *batch, both = shape_of(self.params)
-        return (*batch, both // 2)
-
+    shape = property(lambda self: halves(getval(self.params))[0].shape)
     mean = property(lambda self: halves(self.params)[0])
     log_var = property(lambda self: halves(self.params)[1])
     std = property(lambda self: anp.exp(0.5 * self.log_var))
@@ -449,7 +444,7 @@ defvjp(
 
 def prior_entropy(dim: int = 1) -> float:
     """H(z) = dim/2 log(2 pi e) nats, for z ~ N(0, I) of `dim` dimensions. Poster: H(z)."""
-    require("dim", dim, is_number(dim, INTEGER) and dim >= 1, "an integer >= 1")
+    require("dim", dim, is_number(dim, INTEGER, 1), "an integer >= 1")
     return 0.5 * dim * (LOG_2PI + 1)
 
 
@@ -459,9 +454,9 @@ def prior_entropy(dim: int = 1) -> float:
 INTEGER, NUMBER = (int, np.integer), (int, float, np.integer, np.floating)
 
 
-def is_number(value, kinds=NUMBER):
-    """Whether this is one real number, which a float32 can hold."""
-    return isinstance(value, kinds) and not isinstance(value, bool) and abs(value) < 1e38
+def is_number(value, kinds=NUMBER, least=-1e38):
+    """Whether this is one real number from `least` on, which a float32 can hold."""
+    return isinstance(value, kinds) and not isinstance(value, bool) and least <= value < 1e38
 
 
 def require(name, value, legal, rule):

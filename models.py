@@ -101,7 +101,7 @@ VAE = Method("vae", lambda t, gap, multiplier: (1, 1, 0))
 
 def beta_vae(beta) -> Method:
     """The KL weighed by beta (Higgins et al., 2017)."""
-    require("beta", beta, is_number(beta) and beta >= 0, "a finite number >= 0")
+    require("beta", beta, is_number(beta, least=0), "a finite number >= 0")
     return Method(f"beta:{beta:g}", lambda t, gap, multiplier: (1, beta, 0))
 
 
@@ -272,7 +272,7 @@ class Fit:
 def checked_targets(information, method, known, most):
     """The targets, NaN for None, and as many methods."""
     listed = lambda a: isinstance(a, (list, tuple, range)) or getattr(a, "ndim", 0) > 0
-    legal = lambda t: t is None or (is_number(t) and 0 <= t <= most + 1e-9)
+    legal = lambda t: t is None or (is_number(t, least=0) and t <= most + 1e-9)
     targets = list(information) if listed(information) else []
     rule = f"a list of None or nats >= 0 and at most {most:.7g}, which is all that x can hold"
     require("information", information, targets and all(map(legal, targets)), rule)
@@ -287,22 +287,19 @@ def named(name, value, known, kind):
     """`value`, or what is known by this name."""
     found = known.get(value) if isinstance(value, str) else value
     require(name, value, isinstance(found, kind), f"a mae.{kind.__name__} or one of {[*known]}")
-    if isinstance(found, Likelihood):
-        taken = known.get(found.name, found) != found  # `load` goes by names
-        require("likelihood", found.name, not taken, "a name of its own")
+    if isinstance(found, Likelihood):  # `load` goes by names
+        require("likelihood", found.name, known.get(found.name, found) == found, "a new name")
     return found
 
 
 def check_numbers(counts, seed, r_samples, learning_rate, dtype):
     """ValueError, naming it, for a setting of `fit` that is not legal."""
     for name, count in counts.items():
-        require(name, count, is_number(count, INTEGER) and count > 0, "an integer >= 1")
-    legal = is_number(seed, INTEGER) and 0 <= int(seed) <= 2**63 - int(counts["seeds"])
+        require(name, count, is_number(count, INTEGER, 1), "an integer >= 1")
+    legal = is_number(seed, INTEGER, 0) and int(seed) <= 2**63 - int(counts["seeds"])
     require("seed", seed, legal, "an integer from 0 to 2^63 - seeds")
-    legal = is_number(r_samples, INTEGER) and r_samples >= 0
-    require("r_samples", r_samples, legal, "an integer >= 0")
-    legal = is_number(learning_rate) and learning_rate >= 0
-    require("learning_rate", learning_rate, legal, "a finite number >= 0")
+    require("r_samples", r_samples, is_number(r_samples, INTEGER, 0), "an integer >= 0")
+    require("learning_rate", learning_rate, is_number(learning_rate, least=0), "finite and >= 0")
     require("dtype", dtype, dtype in ("float32", "float64"), "'float32' or 'float64'")
 
 
