@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 
 import nets
-from distributions import binary, one_hot, reals, require
+from distributions import binary, finite, one_hot, require
 
 CHUNK, STRIDE = 50, 31  # steps whose noise is drawn together; coprime to it, about 0.62 of it
 
@@ -17,24 +17,24 @@ def sampler(data, likelihood):
     That is H(x) for rows of a discrete x; for a callable's, the log of how many x there can be.
     """
     discrete = likelihood.discrete
-    rows_of = binary if likelihood.binary else one_hot if discrete else reals
+    rows_of = binary if likelihood.binary else one_hot if discrete else finite
 
     def checked(x, n):
         x = rows_of("data", x).astype(float)
         require("data.shape", x.shape, x.ndim == 2 and len(x) == n and x.size, f"({n}, features)")
-        if not np.isfinite(x).all():
-            raise ValueError(f"data of shape {x.shape} must be finite everywhere")
         return x
 
     if callable(data):
-        features = checked(data(np.random.default_rng(0), 1), 1).shape[-1]
+        sample = lambda rng, n: checked(data(rng, n), n)
+        features = sample(np.random.default_rng(0), 1).shape[-1]
         most = features * math.log(2) if likelihood.binary else math.log(features)  # log |{x}|
-        return lambda rng, n: checked(data(rng, n), n), most if discrete else math.inf
-    rows = checked(data, len(data) if np.iterable(data) else 0)
-    counts = Counter(map(bytes, rows + 0.0)) if discrete else {}  # no -0.0
-    chances = np.array([*counts.values()]) / len(rows)
-    entropy = -(chances * np.log(chances)).sum() if discrete else math.inf
-    return lambda rng, n: rows[(nets.evenly(rng, n) * len(rows)).astype(int)], entropy
+    else:
+        rows = checked(data, len(data) if np.iterable(data) else 0)
+        sample = lambda rng, n: rows[(nets.evenly(rng, n) * len(rows)).astype(int)]
+        counts = Counter(map(bytes, rows + 0.0)).values()  # no -0.0
+        chances = np.array([*counts]) / len(rows)
+        most = -(chances * np.log(chances)).sum()
+    return sample, most if discrete else math.inf
 
 
 def scale_faults(x, discrete):

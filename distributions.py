@@ -139,18 +139,17 @@ class Gaussian:
     """N(mean, exp(log_var)) with independent features; mean and log_var (..., batch, features).
 
     log_var may also be one number, or (..., 1, 1). Poster: "normal with means and log-variances".
-    ValueError, naming the array, if shapes do not fit.
+    ValueError if shapes do not fit.
     """
 
     discrete = False
 
     def __init__(self, mean, log_var):
         mean = reals("mean", mean)
-        if not isinstance(log_var, (*NUMBER, Box)) or np.ndim(log_var):
-            one = getattr(log_var, "shape", None) == ()
-            log_var = reals("log_var", log_var.reshape(1, 1) if one else log_var)
-            if log_var.shape[-2:] != (1, 1):
-                check_fit("log_var", log_var.shape, mean.shape)
+        if not isinstance(log_var, NUMBER):  # as an array it might change the precision
+            log_var = floats("log_var", log_var)
+            if np.shape(getval(log_var))[-2:] not in ((), (1, 1)):
+                reals("log_var", log_var, mean.shape)
         self.params = gaussian_params(mean, log_var)
 
     @classmethod
@@ -158,16 +157,11 @@ class Gaussian:
         """From one array (..., batch, 2 features), the means first: what a network puts out."""
         gaussian = cls.__new__(cls)
         gaussian.params = reals("params", params)
-        if shape_of(params)[-1] % 2:
-            raise ValueError(f"params has shape {params.shape}; it must be (..., 2 features)")
+        shape = shape_of(gaussian.params)
+        require("params.shape", shape, shape[-1] % 2 == 0, "(..., 2 features)")
         return gaussian
 
-    @property
-    def shape(self):
-        """(..., batch, features)."""
-        *batch, both = shape_of(self.params)
-        return (*batch, both // 2)
-
+    shape = property(lambda self: halves(getval(self.params))[0].shape)
     mean = property(lambda self: halves(self.params)[0])
     log_var = property(lambda self: halves(self.params)[1])
     std = property(lambda self: anp.exp(0.5 * self.log_var))
@@ -188,22 +182,12 @@ class Gaussian:
         """KL[self || N(0, I)] >= 0 -> (..., batch), nats: Kingma & Welling (2014), appendix B."""
         return gaussian_kl(self.params)
 
-    def expect(self, f, eps):
-        """E f(x), x ~ self, by one reparameterised draw: f(mean + exp(log_var / 2) eps)."""
-        return f(self.sample(eps))
-
     def table(self, x):
-        if self.shape[-1] > 8:  # by products of matrices: several times as fast
-            precision, x_t = np.exp(-self.log_var), x.swapaxes(-1, -2)
-            squares = precision @ x_t**2 + (precision * self.mean**2).sum(-1)[..., None]
-            e_squared = squares - 2 * (precision * self.mean) @ x_t
-            near = e_squared < e_squared.min(-2, keepdims=True) + 1e3  # where rounding would show
-            if np.isfinite(e_squared).all() and np.max(squares, where=near, initial=0) < 1e6:
-                return -0.5 * (e_squared + (self.log_var + LOG_2PI).sum(-1)[..., None])
-            each = [self.log_prob(x[..., j : j + 1, :]) for j in range(x.shape[-2])]
-            return np.maximum(np.stack(each, -1), -1e300)
-        every = self.unpack(self.params[..., :, None, :])
-        return np.maximum(every.log_prob(x[..., None, :, :]), -1e300)  # 0 log 0 = 0
+        features, own = self.shape[-1], self.params[..., :, None, :]
+        x = reals("x", x, self.shape)[..., None, :, :]
+        one = lambda i: gaussian_log_prob(x[..., i : i + 1], own[..., i::features])
+        # a feature at a time: all at once would fill the memory; 0 log 0 = 0
+        return np.maximum(sum(map(one, range(features))), -1e300)
 
     def highest(self):
         return -0.5 * (LOG_2PI + self.log_var).sum(-1)
@@ -217,20 +201,15 @@ class Gaussian:
 
 def softmax(logits):
     """exp(logits) / sum exp(logits), and its logarithm; both (..., categories)."""
-    log_probs = logits - logits.max(-1, keepdims=True)
-    probs = np.exp(log_probs)
-    total = probs.sum(-1, keepdims=True)
-    return probs / total, log_probs - np.log(total)
+    log_probs = logits - anp.max(logits, -1, keepdims=True)
+    probs = anp.exp(log_probs)
+    total = anp.sum(probs, -1, keepdims=True)
+    return probs / total, log_probs - anp.log(total)
 
 
-@primitive
 def sigmoid(a):
     """1 / (1 + exp(-a)), to the last digit on either side."""
-    e = np.exp(-np.abs(a))
-    return np.where(a > 0, 1, e) / (1 + e)
-
-
-defvjp(sigmoid, lambda ans, a: lambda g: g * ans * sigmoid(-a))
+    return anp.exp(anp.minimum(a, 0)) / (1 + anp.exp(anp.minimum(a, -a)))
 
 
 @primitive
@@ -275,27 +254,17 @@ defvjp(  # d/dlogits_i = sum_j (x_j - probs_i)
 
 
 @primitive
-def categorical_mean(logits, values):
-    """sum_c softmax(logits)_c values_c; logits (..., batch, C), values (C, ..., batch)."""
-    probs = _categories_first(logits, values)
-    return np.where(probs == 0, 0, probs * values).sum(0)  # 0 log 0 = 0
+def mean_over_values(logits, f, probs):
+    """sum_v probs_v f_v, 0 log 0 = 0; f and probs = softmax(logits) are (values, ..., batch)."""
+    return np.where(probs == 0, 0, probs * f).sum(0)
 
 
-def _categories_first(logits, values):
-    """softmax(logits) as (C, 1, ..., 1, ..., batch), with as many axes as the values."""
-    probs = np.moveaxis(softmax(logits)[0], -1, 0)
-    return probs.reshape(len(probs), *[1] * (values.ndim - probs.ndim), *probs.shape[1:])
-
-
-def _categorical_mean_vjp(argnums, mean, args, kwargs):
-    logits, values = args
-    probs = _categories_first(logits, values)
-    by_logits = lambda g: sum_to(np.moveaxis(g * probs * (values - mean), 0, -1), logits.shape)
-    by_values = lambda g: sum_to(g * probs, values.shape)
-    return lambda g: [(by_logits, by_values)[i](g) for i in argnums]
-
-
-defvjp_argnums(categorical_mean, _categorical_mean_vjp)
+defvjp(  # d/dlogits_v = probs_v (f_v - mean),  d/df_v = probs_v
+    mean_over_values,
+    lambda mean, a, f, probs: lambda g: sum_to(np.moveaxis(g * probs * (f - mean), 0, -1), a.shape),
+    lambda mean, a, f, probs: lambda g: sum_to(g * probs, f.shape),
+    None,
+)
 
 
 class Discrete:
@@ -328,15 +297,15 @@ class Discrete:
         # V comes before every axis of the logits and three more, for models that only f has
         values = f(x.reshape(count, *[1] * (axes + 2), features))
         front = max(np.ndim(values) - axes - 3, 0)
-        if not axes <= np.ndim(values) < axes + 5 or values.shape[front] != count:
-            wanted = f"({count}, ..., batch)"
-            raise ValueError(f"f has values of shape {np.shape(values)}; it must be {wanted}")
+        legal = axes <= np.ndim(values) < axes + 5 and values.shape[front] == count
+        require("f(x).shape", np.shape(values), legal, f"({count}, ..., batch)")
         values = anp.moveaxis(values, front, 0) if front else values
-        mean = categorical_mean(self.joint(x), values)
-        before, after = np.split(shape_of(mean), [front])
-        spare = len(after) - (axes - 1)  # axes of length 1 that nobody has used
-        used = [n for n in after[:spare] if n > 1]
-        return anp.reshape(mean, (*before, *used, *after[spare:]))
+        logits = self.joint(x)
+        probs = np.moveaxis(softmax(getval(logits))[0], -1, 0)
+        probs = probs.reshape(count, *[1] * (values.ndim - axes), *probs.shape[1:])
+        mean = mean_over_values(logits, values, probs)
+        spare = range(front, mean.ndim - axes + 1)  # axes of length 1 if nobody has used them
+        return anp.squeeze(mean, tuple(i for i in spare if mean.shape[i] == 1))
 
 
 class Categorical(Discrete):
@@ -347,13 +316,9 @@ class Categorical(Discrete):
 
     def __init__(self, logits):
         super().__init__(logits)
-        if self.shape[-1] < 2:
-            raise ValueError(f"logits has shape {self.shape}; it needs two categories or more")
+        require("logits.shape", self.shape, self.shape[-1] > 1, "(..., 2 categories or more)")
 
-    @property
-    def probs(self):
-        weights = anp.exp(self.params - anp.max(self.params, -1, keepdims=True))
-        return weights / anp.sum(weights, -1, keepdims=True)
+    probs = property(lambda self: softmax(self.params)[0])
 
     def log_prob(self, x):
         """sum_c x_c log softmax(logits)_c; x one-hot (..., batch, C) -> (..., batch), nats."""
@@ -406,14 +371,13 @@ class Bernoulli(Discrete):
         require("features", bits, bits <= MOST_BITS, rule)
         return (np.arange(2**bits)[:, None] >> np.arange(bits)[::-1] & 1).astype(float)
 
-    def joint(self, values):
-        return bernoulli_table(self.params, values)
-
     def table(self, x):
         return bernoulli_table(self.params, unit("x", x))
 
+    joint = table
+
     def highest(self):
-        return -np.log1p(np.exp(-np.abs(self.params))).sum(-1)
+        return bernoulli_log_prob(1 * (self.params > 0), self.params)  # of the likeliest x
 
     def course(self):
         return np.clip(self.params, -100, 100)
@@ -480,7 +444,7 @@ defvjp(
 
 def prior_entropy(dim: int = 1) -> float:
     """H(z) = dim/2 log(2 pi e) nats, for z ~ N(0, I) of `dim` dimensions. Poster: H(z)."""
-    require("dim", dim, is_number(dim, INTEGER) and dim >= 1, "an integer >= 1")
+    require("dim", dim, is_number(dim, INTEGER, 1), "an integer >= 1")
     return 0.5 * dim * (LOG_2PI + 1)
 
 
@@ -490,9 +454,9 @@ def prior_entropy(dim: int = 1) -> float:
 INTEGER, NUMBER = (int, np.integer), (int, float, np.integer, np.floating)
 
 
-def is_number(value, kinds=NUMBER):
-    """Whether this is one real number, which a float32 can hold."""
-    return isinstance(value, kinds) and not isinstance(value, bool) and abs(value) < 1e38
+def is_number(value, kinds=NUMBER, least=-1e38):
+    """Whether this is one real number from `least` on, which a float32 can hold."""
+    return isinstance(value, kinds) and not isinstance(value, bool) and least <= value < 1e38
 
 
 def require(name, value, legal, rule):
@@ -501,45 +465,48 @@ def require(name, value, legal, rule):
         raise ValueError(f"{name} is {' '.join(repr(value).split())}; it must be {rule}")
 
 
-def reals(name, a, shape=None, rule="(..., batch, features)"):
-    """`a` as a float array (..., batch, features), broadcasting with `shape` if that is given.
+def floats(name, a):
+    """`a` as a float array: anything that NumPy can read, from lists to tensors on the CPU.
 
-    Anything that NumPy can read: lists, data frames, arrays of JAX, tensors of torch on the CPU.
     ValueError, naming it, for what would give a wrong number: complex, masked, half precision or
-    objects, (batch,) where (batch, 1) is meant, and what is still being differentiated elsewhere.
+    objects, and what is still being differentiated elsewhere.
     """
-    if not isinstance(a, Box):
-        masked = isinstance(a, np.ma.MaskedArray)
-        kind = "a mask" if masked else type(a).__name__
-        try:
-            a = np.asarray(a)
-        except (ValueError, TypeError, RuntimeError) as error:  # ragged, on a GPU, requires_grad
-            reason = " ".join(str(error).split())[:200]
-            raise ValueError(f"{name} ({kind}) must be an array of numbers: {reason}") from None
-        a = a.astype(float) if a.dtype.kind in "biu" else a
-        if masked or a.dtype.char not in "fd":
-            kind += "" if masked else f", dtype {a.dtype}"
-            raise ValueError(f"{name} is of {kind}; it must be plain float32 or float64")
-    own = shape_of(a)
-    if len(own) < 2:
-        raise ValueError(f"{name} has shape {own}; it must be {rule}")
-    if shape is not None and own != shape:
-        check_fit(name, own, shape)
+    if isinstance(a, Box):
+        return a
+    kind, masked = type(a).__name__, isinstance(a, np.ma.MaskedArray)
+    try:
+        a = np.asarray(a)
+    except (ValueError, TypeError, RuntimeError) as error:  # ragged, on a GPU, requires_grad
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{name} ({kind}) must be an array of numbers: {reason}") from None
+    a = a.astype(float) if a.dtype.kind in "biu" else a
+    if masked or a.dtype.char not in "fd":
+        raise ValueError(f"{name} is {kind} of {a.dtype}; it must be plain float32 or float64")
     return a
 
 
-def only(name, x, shape=None, *, legal, rule):
-    """`reals` all of which are legal."""
-    x = reals(name, x, rule=f"(..., batch, features), {rule}")
-    if not isinstance(x, Box) and not legal(x).all():
-        raise ValueError(f"{name} of shape {x.shape} must be {rule}")
-    return reals(name, x, shape)
+def reals(name, a, shape=None, legal=None, rule="of numbers"):
+    """`floats` (..., batch, features), all of them legal; as many features as `shape` if given.
+
+    ValueError, naming it, if not; so for (batch,) where (batch, 1) is meant. That the axes before
+    the features broadcast is for NumPy to say.
+    """
+    a = floats(name, a)
+    own = shape_of(a)
+    if len(own) < 2:
+        raise ValueError(f"{name} has shape {own}; it must be (..., batch, features), {rule}")
+    if legal and not isinstance(a, Box) and not legal(a).all():
+        raise ValueError(f"{name} of shape {own} must be {rule}")
+    if shape and own[-1] != shape[-1]:
+        raise ValueError(f"{name} of shape {own} does not fit {shape}: features must be as many")
+    return a
 
 
-unit = partial(only, legal=lambda x: (x >= 0) & (x <= 1), rule="in [0, 1] everywhere")
-binary = partial(only, legal=lambda x: (x == 0) | (x == 1), rule="zeros and ones")
+finite = partial(reals, legal=np.isfinite, rule="finite everywhere")
+unit = partial(reals, legal=lambda x: (x >= 0) & (x <= 1), rule="in [0, 1] everywhere")
+binary = partial(reals, legal=lambda x: (x == 0) | (x == 1), rule="zeros and ones")
 one_hot = partial(
-    only,
+    reals,
     legal=lambda x: ((x == 0) | (x == 1)).all(-1) & (x @ np.ones(x.shape[-1], x.dtype) == 1),
     rule="one-hot, a one and zeros in a row, such as np.eye(categories)[labels]",
 )
@@ -548,11 +515,3 @@ one_hot = partial(
 def shape_of(a):
     """a.shape, without asking a traced array itself, which is slow."""
     return getval(a).shape
-
-
-def check_fit(name, own, other):
-    """ValueError unless the last axes agree and those before them broadcast."""
-    before = zip(own[-2::-1], other[-2::-1])
-    if own[-1] != other[-1] or any(m != n and 1 not in (m, n) for m, n in before):
-        rule = "features must be as many, and the axes before them must broadcast"
-        raise ValueError(f"{name} has shape {own}, which does not fit {other}: {rule}")

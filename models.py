@@ -2,7 +2,6 @@
 
 import math
 import os
-import re
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from operator import methodcaller
@@ -102,7 +101,7 @@ VAE = Method("vae", lambda t, gap, multiplier: (1, 1, 0))
 
 def beta_vae(beta) -> Method:
     """The KL weighed by beta (Higgins et al., 2017)."""
-    require("beta", beta, is_number(beta) and beta >= 0, "a finite number >= 0")
+    require("beta", beta, is_number(beta, least=0), "a finite number >= 0")
     return Method(f"beta:{beta:g}", lambda t, gap, multiplier: (1, beta, 0))
 
 
@@ -127,10 +126,7 @@ def weigher(models, methods, dtype):
 
     The weights of reconstruction, KL and I. Where a method has a gap of its own, it is put in gap.
     """
-    distinct = dict.fromkeys(methods)
-    members = {method: [k for k, own in enumerate(methods) if own == method] for method in distinct}
-    if len(members) == 1:
-        members = dict.fromkeys(members, slice(None))  # all: a view, not a copy
+    members = {method: np.array([own == method for own in methods]) for method in methods}
     weights = np.ones((3, len(methods), 1), dtype)
 
     def weigh(progress, gap, multiplier, *seen):
@@ -229,17 +225,16 @@ class Fit:
 
     def faults(self):
         """A line for each model that was frozen, or ended away from its target by its estimate."""
-        lower, upper = self.at_the_end()
-        off = (lower + upper) / 2 - self.targets
-        for k in range(len(self)):
-            name = f"{self.methods[k]}, target {self.targets[k]:.7g}, seed {self.seeds[k]}"
-            limit = abs(self.history["multiplier"][k, -1]) >= LAMBDA_MOST[self.r_samples > 0]
-            if self.diverged[k] >= 0:
-                yield f"{name}: diverged and was frozen at step {self.diverged[k]}"
-            elif abs(off[k]) > 0.05:
+        for model in self:
+            name = f"{model.methods}, target {model.targets:.7g}, seed {model.seeds}"
+            lower, upper = model.at_the_end()
+            limit = abs(model.history["multiplier"][-1]) >= LAMBDA_MOST[self.r_samples > 0]
+            if model.diverged >= 0:
+                yield f"{name}: diverged and was frozen at step {model.diverged}"
+            elif abs((lower + upper) / 2 - model.targets) > 0.05:
                 why = "; the multiplier is at its limit: more steps, or units, or a lower M"
                 why = why if limit else ""
-                yield f"{name}: I is between {lower[k]:.3f} and {upper[k]:.3f} by its estimate{why}"
+                yield f"{name}: I is between {lower:.3f} and {upper:.3f} by its estimate{why}"
 
     def __repr__(self):
         """A line per model: target, seed, method, training's estimates of I (no sure interval)."""
@@ -276,11 +271,10 @@ class Fit:
 
 def checked_targets(information, method, known, most):
     """The targets, NaN for None, and as many methods."""
-    legal = lambda t: t is None or (is_number(t) and 0 <= t <= most + 1e-9)
-    limit = "" if most == math.inf else f" and at most {most:.7g}, which is all that x can hold"
-    rule = f"a list of targets >= 0 in nats{limit}, with None for no constraint"
     listed = lambda a: isinstance(a, (list, tuple, range)) or getattr(a, "ndim", 0) > 0
+    legal = lambda t: t is None or (is_number(t, least=0) and t <= most + 1e-9)
     targets = list(information) if listed(information) else []
+    rule = f"a list of None or nats >= 0 and at most {most:.7g}, which is all that x can hold"
     require("information", information, targets and all(map(legal, targets)), rule)
     methods = [method] * len(targets) if isinstance(method, (str, Method)) else method
     legal = listed(methods) and len(methods) == len(targets)
@@ -292,24 +286,20 @@ def checked_targets(information, method, known, most):
 def named(name, value, known, kind):
     """`value`, or what is known by this name."""
     found = known.get(value) if isinstance(value, str) else value
-    rule = f"a mae.{kind.__name__} or one of {', '.join(known)}"
-    require(name, value, isinstance(found, kind), rule)
-    if isinstance(found, Likelihood):
-        taken = known.get(found.name, found) != found  # `load` goes by names
-        require("likelihood", found.name, not taken, "a name of its own")
+    require(name, value, isinstance(found, kind), f"a mae.{kind.__name__} or one of {[*known]}")
+    if isinstance(found, Likelihood):  # `load` goes by names
+        require("likelihood", found.name, known.get(found.name, found) == found, "a new name")
     return found
 
 
 def check_numbers(counts, seed, r_samples, learning_rate, dtype):
     """ValueError, naming it, for a setting of `fit` that is not legal."""
     for name, count in counts.items():
-        require(name, count, is_number(count, INTEGER) and count > 0, "an integer >= 1")
-    legal = is_number(seed, INTEGER) and 0 <= int(seed) <= 2**63 - int(counts["seeds"])
+        require(name, count, is_number(count, INTEGER, 1), "an integer >= 1")
+    legal = is_number(seed, INTEGER, 0) and int(seed) <= 2**63 - int(counts["seeds"])
     require("seed", seed, legal, "an integer from 0 to 2^63 - seeds")
-    legal = is_number(r_samples, INTEGER) and r_samples >= 0
-    require("r_samples", r_samples, legal, "an integer >= 0")
-    legal = is_number(learning_rate) and learning_rate >= 0
-    require("learning_rate", learning_rate, legal, "a finite number >= 0")
+    require("r_samples", r_samples, is_number(r_samples, INTEGER, 0), "an integer >= 0")
+    require("learning_rate", learning_rate, is_number(learning_rate, least=0), "finite and >= 0")
     require("dtype", dtype, dtype in ("float32", "float64"), "'float32' or 'float64'")
 
 
@@ -328,7 +318,7 @@ def untrained(targets, methods, seed, seeds, **settings) -> Fit:
 
 # --------------------------------------------------------------------------------------- files
 
-FORMAT = "mae 3"
+FORMAT = 3
 SETTINGS = ("features", "latent", "hidden", "r_samples", "q_samples")
 ARRAYS = {"params": "f", "targets": "f", "seeds": "iu", "methods": "U", "diverged": "i"}
 HISTORY = ("target", "lower", "upper", "elbo", "multiplier")
@@ -337,7 +327,7 @@ KINDS = dict.fromkeys(SETTINGS, "i") | ARRAYS | {f"history_{name}": "f" for name
 
 def save(path, fits, made=""):
     """Write {name: Fit} to one .npz file, whole or not at all; made: a text, how they were made."""
-    arrays = {"format": FORMAT, "made": made}
+    arrays = {"format": f"mae {FORMAT}", "made": made}
     for name, fit in fits.items():
         own = {key: getattr(fit, key) for key in (*SETTINGS, *ARRAYS)}
         own |= {f"history_{key}": values for key, values in fit.history.items()}
@@ -356,49 +346,48 @@ def load(path, likelihood=None, name="") -> Fit:
 
     likelihood: the one that the models were trained with, needed if it is not in LIKELIHOODS.
     """
-    found = _read(path, name)
-    family = str(found.get("likelihood"))
+    fits = _read(path)
+    require("name", name, name in fits, f"one of those in {path}: {sorted(fits)}")
+    found, family = fits[name], str(fits[name].get("likelihood"))
     likelihood = LIKELIHOODS.get(family) if likelihood is None else likelihood
     legal = isinstance(likelihood, Likelihood) and likelihood.name == family
     require("likelihood", likelihood, legal, f"the mae.Likelihood that {path} names: {family}")
     try:
+        settings = {key: found[key].item() for key in SETTINGS}
         arrays = {key: found[key] for key in ARRAYS}
         history = {key: found[f"history_{key}"] for key in HISTORY}
-        settings = {key: found[key].item() for key in SETTINGS}
         fit = Fit(**arrays, history=history, likelihood=likelihood, **settings)
         models, steps = fit.targets.shape, history["elbo"].shape[-1:]
         shapes = [(*models, fit.layout.size), *[models] * 4, *[models + steps] * len(history)]
         sound = [a.shape for a in (*arrays.values(), *history.values())] == shapes
-        sound &= fit.r_samples >= 0 and fit.q_samples > 0
         sound &= all(found[key].dtype.kind in kinds for key, kinds in KINDS.items())
+        if not (sound and fit.r_samples >= 0 < fit.q_samples and np.isfinite(fit.params).all()):
+            raise ValueError("its arrays do not fit or are not finite")
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
-    if not sound or not np.isfinite(fit.params).all():
-        raise ValueError(f"{path} is damaged: its arrays do not fit or are not finite")
     return fit
 
 
-def _read(path, name):
-    """{key: array} of the Fit of this name in the file."""
+def _read(path):
+    """The file as {name of a Fit: {key: array}}."""
+    fits = {}
     with open(path, "rb") as file:
         try:
             with np.load(file, allow_pickle=False) as members:
-                found = {key: members[key] for key in members}
-            found.pop("made", None)
-            version = str(found.pop("format", "mae 1" if "settings" in found else "none"))
-            if version != FORMAT:
-                number = int(re.fullmatch(r"mae (\d+)", version)[1])
+                found = dict(members)
+            written = found.pop("format", "mae 1" if "settings" in found else "")
+            _, version = str(written).split(" ")
+            version = int(version)
         except Exception as error:  # NumPy raises a dozen kinds on a damaged file
             raise ValueError(f"{path} is not a file of trained models (mae.save)") from error
     if version != FORMAT:
-        which = "an earlier" if number < int(FORMAT[4:]) else "a later"
-        raise ValueError(
-            f"{path} was written by {which} version, format {number}; this one reads {FORMAT[4:]}"
-        )
-    names = {key.rpartition("/")[0] for key in found}
-    require("name", name, name in names, f"one of those in {path}: {sorted(names)}")
-    prefix = f"{name}/" if name else ""
-    return {key[len(prefix) :]: found[key] for key in found if key.startswith(prefix)}
+        which = f"{'an earlier' if version < FORMAT else 'a later'} version, format {version}"
+        raise ValueError(f"{path} was written by {which}; this one reads {FORMAT}")
+    found.pop("made", None)
+    for key, array in found.items():
+        name, _, own = key.rpartition("/")
+        fits.setdefault(name, {})[own] = array
+    return fits
 
 
 UNFINISHED = []  # temporary files, for whoever ends the process without unwinding
@@ -413,21 +402,21 @@ def write(folder, contents, stale=()):
     visible ones only if it was between two of the renames.
     """
     hidden = lambda name, end="": str(folder / f".{os.getpid()}-{name}{end}")
-    final, temporary = [str(folder / name) for name in contents], [*map(hidden, contents)]
-    for path in filter(os.path.isdir, final):
+    new = {hidden(name): str(folder / name) for name in contents}
+    for path in filter(os.path.isdir, new.values()):
         raise IsADirectoryError(f"{path} is a directory; a file is to be written there")
     old = [name for name in (*contents, *stale) if (folder / name).exists()]
-    aside = {str(folder / name): hidden(name, ".old") for name in old}
-    moves = [*aside.items(), *zip(temporary, final)]
+    old = {str(folder / name): hidden(name, ".old") for name in old}
+    moves = [*old.items(), *new.items()]
     try:
-        UNFINISHED.extend(temporary)
-        for path, save_to in zip(temporary, contents.values()):
+        UNFINISHED.extend(new)
+        for path, save_to in zip(new, contents.values()):
             save_to(path)
             with open(path, "rb+") as file:  # on disk now, or the renames would wait for it
                 os.fsync(file.fileno())
         # One call into C, with plain strings: a signal's handler has to wait until it is done.
         calls = [partial(os.replace, *move) for move in moves]
-        calls += [partial(os.unlink, path) for path in aside.values()]
+        calls += [partial(os.unlink, path) for path in old.values()]
         try:
             list(map(methodcaller("__call__"), calls))
         except OSError:
@@ -436,6 +425,6 @@ def write(folder, contents, stale=()):
                     os.replace(target, source)
             raise
     finally:
-        for path in temporary:
+        for path in new:
             Path(path).unlink(missing_ok=True)
-    return final
+    return [*new.values()]

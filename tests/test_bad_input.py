@@ -36,11 +36,11 @@ NOT_ONE_HOT = [2 * ONE_HOT, 0 * ONE_HOT, nan * ONE_HOT, np.ones((3, 3)), ONE_HOT
 NOT_ONE_HOT += [np.array([[1, 1, -1]] * 3), np.arange(3)[:, None]]
 ARRAYS = [  # the name of an array, what takes it, and what it may not be there
     ("mean", lambda a: G(a, 0.0), NO_FLOATS),
-    ("log_var", lambda a: G(PAIRS, a), [COLUMN, PAIRS[:4], 1j]),
+    ("log_var", lambda a: G(PAIRS, a), [COLUMN, 1j]),
     ("params", G.unpack, [np.zeros((5, 3))]),
     ("logits", C, [COLUMN]),
-    ("x", gaussian.log_prob, [ROW, FOUR, PAIRS]),
-    ("eps", gaussian.sample, [ROW, FOUR, PAIRS]),
+    ("x", gaussian.log_prob, [ROW, PAIRS]),
+    ("eps", gaussian.sample, [ROW, PAIRS]),
     ("x", categorical.log_prob, NOT_ONE_HOT),
     ("x", lambda a: mae.elbo(MODELS.encoder, MODELS.decoder, a, COLUMN), []),
     ("x", lambda a: mae.elbo(lambda x: G(COLUMN[:3], 0.0), three, a, COLUMN[:3]), NOT_ONE_HOT[:2]),
@@ -60,8 +60,8 @@ ARRAYS = [  # the name of an array, what takes it, and what it may not be there
 ]
 CALLABLES = [  # what a message starts with, what takes a function, functions
     ("f", categorical.expect, [lambda x: COLUMN[:3, 0], lambda x: PAIRS, lambda x: 1.0]),
-    ("x", lambda f: mae.infomax_bound(normal, f, COLUMN, COLUMN), [pair, lambda x: G(FOUR, 0)]),
-    ("x", lambda f: mae.elbo(normal, f, COLUMN, COLUMN), [pair, lambda z: G(FOUR, 0)]),
+    ("x", lambda f: mae.infomax_bound(normal, f, COLUMN, COLUMN), [pair]),
+    ("x", lambda f: mae.elbo(normal, f, COLUMN, COLUMN), [pair]),
     ("data", fit, [lambda rng, n: np.zeros((n + 1, 1)), lambda rng, n: np.zeros(n)]),
     ("data", fit, [lambda rng, n: np.full((n, 1), nan if n > 1 else 0)]),
     ("a network", fit, [lambda rng, n: np.zeros((n, 1 + (n > 1))), lambda rng, n: np.eye(n)]),
@@ -153,6 +153,9 @@ NO_NUMBER = [(call, f) for call in CALLS for f in (None, lambda *a: (a[0], a[0])
 NO_NUMBER += [  # what is given something, and that
     (MODELS.decoder, PAIRS),
     (MODELS.encoder, np.zeros((3, 5, 1))),  # of as many models
+    *((call, FOUR) for call in (gaussian.log_prob, gaussian.sample)),
+    *((call, lambda x: G(FOUR, 0)) for call in CALLS[1:3]),
+    (lambda a: G(PAIRS, a), PAIRS[:4]),
     (lambda a: G(np.zeros((2, 5, 2)), a), np.zeros((3, 1, 1))),
     (lambda z: mae.infomax_bound(lambda z: C(PAIRS), normal, z), FOUR),
     (lambda x: mae.exact_log_likelihood(three, x), np.eye(4)),

@@ -296,10 +296,10 @@ REFUSED = {  # what callers hold, and what the message says
     "None": (lambda: None, "NoneType"),
     "a gradient": (lambda: Holder(COLUMN, RuntimeError("requires grad. Use\ndetach")), "detach"),
     "on a GPU": (lambda: Holder(COLUMN, TypeError("can't convert cuda:0 to numpy")), "cuda"),
-    "masked": (lambda: np.ma.array(COLUMN), "a mask"),
+    "masked": (lambda: np.ma.array(COLUMN), "MaskedArray"),
     "half": (lambda: COLUMN.astype("float16"), "float16"),
     "ragged": (lambda: [[1.0], [1.0, 2.0]], "list"),
-    "words": (lambda: [["a"], ["b"]], "dtype <U1"),
+    "words": (lambda: [["a"], ["b"]], "list of <U1"),
     "a torch parameter": (
         lambda: imported("torch").nn.Parameter(tensor(imported("torch"), COLUMN)), "grad",
     ),
@@ -310,7 +310,7 @@ REFUSED = {  # what callers hold, and what the message says
         lambda: imported("jax").numpy.asarray(COLUMN, imported("jax").numpy.bfloat16), "bfloat16",
     ),
     "a frame of objects": (
-        lambda: imported("pandas").DataFrame(COLUMN.astype(object)), "dtype object",
+        lambda: imported("pandas").DataFrame(COLUMN.astype(object)), "DataFrame of object",
     ),
 }  # fmt: skip
 DOORS = {
