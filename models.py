@@ -274,7 +274,8 @@ def checked_targets(information, method, known, most):
     listed = lambda a: isinstance(a, (list, tuple, range)) or getattr(a, "ndim", 0) > 0
     legal = lambda t: t is None or (is_number(t, least=0) and t <= most + 1e-9)
     targets = list(information) if listed(information) else []
-    rule = f"a list of None or nats >= 0 and at most {most:.7g}, which is all that x can hold"
+    limit = f" and at most {most:.7g}, which is all that x can hold" * math.isfinite(most)
+    rule = f"a list of targets >= 0 in nats{limit}, with None for no constraint"
     require("information", information, targets and all(map(legal, targets)), rule)
     methods = [method] * len(targets) if isinstance(method, (str, Method)) else method
     legal = listed(methods) and len(methods) == len(targets)
