@@ -129,7 +129,7 @@ EXPERIMENTS = {
         "VAE, annealing, beta-VAE, IM, holding rate or distortion, both forms of the MAE",
         {
             "split-normal": Group(*GAUSS, free(*OTHERS, *holding(NORMAL, 1)) | HELD,
-                                  settings={"r_samples": 0, "learning_rate": 0.015}),
+                                  settings={"r_samples": 0}),
             "categorical": Group(*TENS, free(*OTHERS, *holding(UNIFORM, 2)) | HELD,
                                  settings={"r_samples": 16}),
             "restricted": Group(*FIXED, free(*holding(NORMAL, 1)) | VAE | {MAE: (1.0,)}, False),
