@@ -212,12 +212,15 @@ class Codes:
             return
         nets.recycle_memory()
         self.tol, self.decoder, self.latent = _checked_tol(tol, latent), decoder, latent
-        self.course = lambda z: self.given(z).course()
+        self.turn = np.eye(latent)  # codes are z = u @ turn; panels have their ends along u
+        if latent == 2:
+            self.turn = axes_of(lambda z: self.given(z).course())
+        self.course = lambda u: self.given(u @ self.turn).course()
         find = resolved if latent == 1 else resolved_plane
         self.inner = find(self.course, code_ends(10, latent))
         per = max(1, min(8, int(2 ** (20 / latent)) // len(self.inner)))  # panel; a million in all
         some = self.inner[:-1, None] + np.diff(self.inner)[:, None] * np.arange(per) / per
-        self.codes = grid(*[some.ravel()] * latent)
+        self.codes = grid(*[some.ravel()] * latent) @ self.turn
         look = self.given(np.concatenate([self.codes, grid(*[FAR_CODES] * latent)]))
         self.survey, self.highest = part_of(look, slice(len(self.codes))), np.max(look.highest())
         every = slice(None, len(self.codes), -(-len(self.codes) // 50))
@@ -256,7 +259,8 @@ class Codes:
         def given_x(rows):
             some, r = x[..., rows, :], auxiliary and auxiliary(x[..., rows, :])
 
-            def integrand(z):
+            def integrand(u):
+                z = u @ self.turn
                 log_px_given_z = self.log_px_given_z(some, z)
                 values = (log_px_given_z, r.table(z)) if r else (log_px_given_z,)
                 return log_px_given_z + log_prior(z), values if means else ()
@@ -270,7 +274,7 @@ class Codes:
         peaks = np.max(self.survey.table(x) + log_prior(self.codes)[:, None], -2)
         peak = max(np.min(peaks, initial=np.inf, where=peaks > -1e299), self.negligible)
         ends = self.ends(np.sqrt(2 * max(FAR + self.highest - peak, 0)) if peak < np.inf else 10)
-        corners = grid(*(axis[[0, -1]] for axis in ends))
+        corners = grid(*(axis[[0, -1]] for axis in ends)) @ self.turn
         beyond = np.max(self.log_px_given_z(x, corners) + log_prior(corners))
         if peak < np.inf and not beyond <= peak - FAR:
             raise QuadratureError(f"the decoder's density grows beyond codes of {ends[0][-1]:.1e}")
@@ -398,6 +402,24 @@ def data_ends(mean, width, stds, sparse):
         narrower = (low > ends[-1]) & (2 * most < step)
         ends.append(min(ends[-1] + step, np.min(low, initial=np.inf, where=narrower)))
     return np.array(ends)
+
+
+def axes_of(course, h=1e-6):
+    """The turn R, (2, 2), after which no value of course(u @ R) moves along both axes at once.
+
+    If there is one; else none, the identity. A slope is a complex number, whose fourth power says
+    how far it is from an axis, whichever that is.
+    """
+    z = grid(*[np.arange(-7, 7.1, 0.5)] * 2)
+    real, imaginary = (course(z + step) - course(z - step) for step in h * np.eye(2))
+    slopes = real + 1j * imaginary
+    sizes = np.abs(slopes)
+    fourth = np.sum(sizes * (slopes / np.maximum(sizes, 1e-300)) ** 4)
+    if not np.abs(fourth) > (1 - 1e-9) * sizes.sum():
+        return np.eye(2)
+    angle = round(np.angle(fourth) / 4, 9)
+    cos, sin = np.cos(angle), np.sin(angle)
+    return np.array([[cos, sin], [-sin, cos]])
 
 
 def resolved_plane(course, ends):
