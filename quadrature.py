@@ -6,7 +6,6 @@ where the panels of the integrals have to end, and the integral itself.
 
 from collections import Counter
 from functools import cache
-from itertools import pairwise
 
 import numpy as np
 
@@ -212,19 +211,21 @@ class Codes:
             return
         nets.recycle_memory()
         self.tol, self.decoder, self.latent = _checked_tol(tol, latent), decoder, latent
+        few = grid(*[FEW_CODES] * latent)
+        first, ends = self.given(few), code_ends(10, latent)
+        self.size = first.course().size // len(few)
         self.turn = np.eye(latent)  # codes are z = u @ turn; panels have their ends along u
         if latent == 2:
             self.turn = axes_of(lambda z: self.given(z).course())
         self.course = lambda u: self.given(u @ self.turn).course()
         find = resolved if latent == 1 else resolved_plane
-        self.inner = find(self.course, code_ends(10, latent))
+        self.inner = find(self.course, ends[:-1], ends[1:], self.size)
         per = max(1, min(8, int(2 ** (20 / latent)) // len(self.inner)))  # panel; a million in all
         some = self.inner[:-1, None] + np.diff(self.inner)[:, None] * np.arange(per) / per
         self.codes = grid(*[some.ravel()] * latent) @ self.turn
-        look = self.given(np.concatenate([self.codes, grid(*[FAR_CODES] * latent)]))
-        self.survey, self.highest = part_of(look, slice(len(self.codes))), np.max(look.highest())
-        every = slice(None, len(self.codes), -(-len(self.codes) // 50))
-        _check_repeats("decoder", part_of(look, every), self.given(self.codes[every]))
+        look = self.given(np.concatenate([few, self.codes]))
+        self.survey, self.highest = part_of(look, slice(len(few), None)), np.max(look.highest())
+        _check_repeats("decoder", first, part_of(look, slice(len(few))))
         course = self.survey.course()  # a logit of -inf is legal, and finite here
         if not (np.isfinite(self.survey.params).all() or np.isfinite(course).all()):
             raise QuadratureError("the decoder returns values that are not finite")
@@ -246,10 +247,11 @@ class Codes:
     def ends(self, reach):
         """Panel ends along each axis of |z| < reach."""
         every = code_ends(reach, self.latent)
-        for beyond in (every[every <= self.inner[0]], every[every >= self.inner[-1]]):
-            if len(beyond) > 1:
-                beyond = resolved(self.course, beyond) if self.latent == 1 else beyond
-                self.inner = np.union1d(self.inner, beyond)
+        beyond = (every[1:] <= self.inner[0]) | (every[:-1] >= self.inner[-1])
+        if beyond.any():
+            panels = every[:-1][beyond], every[1:][beyond]
+            more = resolved(self.course, *panels, self.size) if self.latent == 1 else every
+            self.inner = np.union1d(self.inner, more)
         return [self.inner[np.abs(self.inner) <= every[-1]]] * self.latent
 
     @np.errstate(over="ignore", invalid="ignore")  # what overflows is refused
@@ -265,7 +267,10 @@ class Codes:
                 values = (log_px_given_z, r.table(z)) if r else (log_px_given_z,)
                 return log_px_given_z + log_prior(z), values if means else ()
 
-            return integrate(integrand, self.ends_for(some), self.tol, self.negligible, self.spent)
+            # no log w between these ends is higher
+            most = lambda low, high: self.highest + log_prior(np.fmax(np.fmax(low, -high), 0).T)
+            ends = self.ends_for(some)
+            return integrate(integrand, ends, self.tol, self.negligible, self.spent, most)
 
         return in_blocks(given_x, x.shape[-2], self.rows)
 
@@ -316,7 +321,9 @@ def joint_means(decoder, tol, latent, auxiliary=None):
     stds, codes.negligible, left = data_reach(codes, r, mean, width) if r else (REACHES[0], -70, 0)
     for sparse in (4, 1):
         ends = data_ends(mean, width, stds, sparse)
-        ends = resolved(lambda x: r(x).course(), ends) if r else ends
+        if r:
+            course = lambda x: r(x).course()
+            ends = resolved(course, ends[:-1], ends[1:], course(ends[:1, None]).size)
         (*means, inner), error, missed = density_means(given_x, [ends], tol)
         missed = np.maximum(missed - inner, 0)
         if np.max(missed) == 0:  # else so few panels skipped a peak of p(x)
@@ -370,7 +377,7 @@ def density_means(integrand, ends, tol):
 
 REACHES = (10, 14, 20, 28, 38)  # standard deviations; of a normal e^-722 is beyond the last
 FIRST_ENDS = {1: [0, 1, 2, 3, 4, 5.5, 7.5, 10], 2: [0, 1.5, 3, 5, 7.5, 10]}
-FAR_CODES = np.array([-100.0, -50, -20, -12, 0, 12, 20, 50, 100])
+FEW_CODES = np.array([-100.0, -50, -20, -12, -3, -1, 0, 1, 3, 12, 20, 50, 100])
 
 
 def grid(*axes):
@@ -422,9 +429,9 @@ def axes_of(course, h=1e-6):
     return np.array([[cos, sin], [-sin, cos]])
 
 
-def resolved_plane(course, ends):
+def resolved_plane(course, low, high, size):
     """Panel ends for two codes: everywhere as close as on some line along an axis they must be."""
-    lengths, across, needed = np.diff(ends), np.arange(-7, 7.1, 0.25), []
+    lengths, across, needed = high - low, np.arange(-7, 7.1, 0.25), []
     for axis in (0, 1):
 
         def line(t):  # (points, 1) -> (..., points, lines and values)
@@ -432,31 +439,32 @@ def resolved_plane(course, ends):
             values = course(z)
             return values.reshape(*values.shape[:-2], len(t), -1)
 
-        needed.append(np.diff(resolved(line, ends, 1e-2, 5)))
+        needed.append(np.diff(resolved(line, low, high, size * len(across), 1e-2, 5)))
     # both halves of a panel are as long: its detail was resolved. At a jump, which no point can
     # miss, one half never is, and ends below 0.02
     halved = np.concatenate([some[1:][np.isclose(some[1:], some[:-1])] for some in needed])
     shortest = np.min(halved, initial=lengths.min(), where=halved > 0.02)
     parts = np.where(shortest < lengths.min(), np.ceil(lengths / shortest), 1).astype(int)
-    inside = [np.linspace(*panel, n, endpoint=False) for panel, n in zip(pairwise(ends), parts)]
-    return np.append(np.concatenate(inside), ends[-1])
+    inside = [np.linspace(*panel, endpoint=False) for panel in zip(low, high, parts)]
+    return np.append(np.concatenate(inside), high[-1])
 
 
-def resolved(course, ends, least=1e-6, closer=2):
+def resolved(course, low, high, size, least=1e-6, closer=2):
     """Panel ends between which 33 points tell what a function is at 257, by halving the others.
 
-    course (points, 1) -> (..., points, values). What is narrower may hide, and so may what changes
-    the course by less than that share of it.
+    course (points, 1) -> (..., points, values), `size` numbers at a point. What is narrower may
+    hide, and so may what changes the course by less than that share of it.
     """
-    width, ends, (low, high) = course(ends[:1, None]).size, [ends], (ends[:-1], ends[1:])
+    ends = [low, high]
     for n in (256, 128, *[64] * closer):  # halves keep the distance, then come closer
         close, from_33 = interpolation(n)
         points, bad = ((low + high)[:, None] + (high - low)[:, None] * close) / 2, []
-        room = max(1, AT_ONCE // (len(close) * width))
+        room = max(1, AT_ONCE // (len(close) * size))
         for some in (points[k : k + room] for k in range(0, len(points), room)):
             values = course(some.reshape(-1, 1)).swapaxes(-1, -2).reshape(-1, *some.shape)
-            off = np.abs(values[..., :: n // 32] @ from_33.T - values).max(-1)
-            bad.append((off > least * (1 + np.abs(values).max(-1))).any(0))
+            few = values[..., :: n // 32]
+            off = np.abs(few @ from_33.T - values).max(-1)
+            bad.append((off > least * (1 + np.abs(few).max(-1))).any(0))
         low, high = np.stack([low, high])[:, np.concatenate(bad)]
         if not low.size:
             break
@@ -499,14 +507,15 @@ RULES = {1: clenshaw_curtis(32, 1), 2: clenshaw_curtis(16, 2)}
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what overflows ends as an error too large
-def integrate(integrand, ends, tol, negligible=-np.inf, spent=None):
+def integrate(integrand, ends, tol, negligible=-np.inf, spent=None, most=None):
     """log integral w dt and the means of some values under w: (log w, values) = integrand(t).
 
     t (points, dims) -> log w (..., points), values a tuple of such arrays; ends: those of the first
     panels along each axis -> log mass (...), means (values, ...), and errors (1 + values, ...), the
     log mass's first. A panel is halved until its error is small AND nothing can hide between its
     points. Sums are over log w: a mass of e^-1000 is as good as any, but for one < negligible
-    errors are relative to e^negligible. spent: points so far, shared by integrals in integrals.
+    errors are relative to e^negligible. spent: points so far, shared by integrals in integrals;
+    most(low, high): bounds log w in panels.
     """
     spent, dims = Counter() if spent is None else spent, len(ends)
     (points, rule), room, kept = RULES[dims], 32, 16 * 4**dims
@@ -527,7 +536,11 @@ def integrate(integrand, ends, tol, negligible=-np.inf, spent=None):
         totals, error = sums + part.sum(1), tails.sum(0)
         mass = totals[0] + np.exp(np.minimum(negligible - scale, 700))
         small = (max(tol, 1e-13) / kept * mass + 1e-15 * np.abs(totals))[:, None] + rounding
-        split = may_hide(top, bottom, scale) | (error > small).any(0)
+        # a peak may stand between two points: log w varies by tens of nats, and more would matter
+        hidden = 2 * top - bottom
+        if most:
+            hidden = np.minimum(hidden, most(low, high).reshape(-1, *[1] * scale.ndim))
+        split = (top - bottom > 60) & (hidden > scale - FAR) | (error > small).any(0)
         split = split.any(tuple(range(1, top.ndim))) & ((high - low).max(0) > shortest)
         kept += np.count_nonzero(~split)
         sums = sums + part[:, ~split].sum(1)
@@ -579,11 +592,6 @@ def along(rule, a):
     a, shape = a.reshape(len(a), -1), a.shape[1:]
     parts = [rule @ a[:, k : k + 1000] for k in range(0, a.shape[1], 1000)]
     return np.concatenate(parts, 1).reshape(-1, *shape)
-
-
-def may_hide(top, bottom, scale):
-    """A peak may stand between two points: log w varies by tens of nats, and more would matter."""
-    return (top - bottom > 60) & (2 * top - bottom > scale - FAR)
 
 
 def halves(low, high, tails, small, split):
