@@ -450,7 +450,7 @@ def resolved_plane(course, low, high, size):
 
 
 def resolved(course, low, high, size, least=1e-6, closer=2):
-    """Panel ends between which 33 points tell what a function is at 257, by halving the others.
+    """Panel ends between which 33 points tell what a function is at 257: others are cut further.
 
     course (points, 1) -> (..., points, values), `size` numbers at a point. What is narrower may
     hide, and so may what changes the course by less than that share of it.
@@ -458,20 +458,39 @@ def resolved(course, low, high, size, least=1e-6, closer=2):
     ends = [low, high]
     for n in (256, 128, *[64] * closer):  # halves keep the distance, then come closer
         close, from_33 = interpolation(n)
-        points, bad = ((low + high)[:, None] + (high - low)[:, None] * close) / 2, []
+        points, cuts = ((low + high)[:, None] + (high - low)[:, None] * close) / 2, []
         room = max(1, AT_ONCE // (len(close) * size))
         for some in (points[k : k + room] for k in range(0, len(points), room)):
             values = course(some.reshape(-1, 1)).swapaxes(-1, -2).reshape(-1, *some.shape)
             few = values[..., :: n // 32]
             off = np.abs(few @ from_33.T - values).max(-1)
-            bad.append((off > least * (1 + np.abs(few).max(-1))).any(0))
-        low, high = np.stack([low, high])[:, np.concatenate(bad)]
-        if not low.size:
+            bad = (off > least * (1 + np.abs(few).max(-1))).any(0)
+            if bad.any():
+                some = some[bad]
+                cuts.append([some[:, 0], some[:, n // 2], kinks(some, values[:, bad]), some[:, n]])
+        if not cuts:
             break
-        middle = (low + high) / 2
-        ends.append(middle)
-        low, high = np.append(low, middle), np.append(middle, high)
+        cuts = np.sort(np.concatenate(cuts, -1), 0)
+        ends += [*cuts]
+        low, high = (side[cuts[1:] > cuts[:-1]] for side in (cuts[:-1], cuts[1:]))
     return np.unique(np.concatenate(ends))
+
+
+def kinks(t, values):
+    """Where functions that are all but straight have their largest kink; if not, the middle.
+
+    t (panels, points), values (functions, panels, points) -> (panels,). A kink stands where the
+    lines through two points to its left and to its right meet.
+    """
+    slopes, panel = np.diff(values) / np.diff(t), np.arange(len(t))
+    bends = np.abs(slopes[..., 2:] - slopes[..., :-2])
+    at = bends.sum(0).argmax(-1)
+    bends = bends[:, panel, at]
+    kinked = bends.sum(0) > 0.25 * np.ptp(slopes, -1).sum(0)
+    left, own, right = slopes[bends.argmax(0), panel, at + np.arange(3)[:, None]]
+    share = np.divide(own - right, left - right, where=kinked, out=np.zeros(len(t)))
+    low, high = t[panel, at + 1], t[panel, at + 2]
+    return np.where(kinked, low + np.clip(share, 0, 1) * (high - low), t[:, t.shape[1] // 2])
 
 
 # ------------------------------------------------- the integral: adaptive Clenshaw-Curtis rules
@@ -546,7 +565,7 @@ def integrate(integrand, ends, tol, negligible=-np.inf, spent=None, most=None):
         sums = sums + part[:, ~split].sum(1)
         errors = errors + np.maximum(error, rounding)[:, ~split].sum(1)
         # those of sums of w (value - mean), whatever the mean: what w misses, both sums miss
-        old, means = means, totals / np.maximum(totals[0], 1e-300)
+        old, means = means, totals / np.maximum(totals[0], 1e-300) * (scale > -1e299)
         means[0] = 0
         errors = errors + np.abs(means - old) * errors[0]
         todo = np.concatenate([todo, halves(low, high, tails, small, split)], -1)

@@ -441,6 +441,7 @@ HOSTILE = {  # decoder, values of x, and codes near which the truth needs small 
         [-20, 0, 10, 20],
         [12.3, 12.3 + math.atanh(0.5) / 200],
     ),
+    "steepest step": (tanh_step(0.473, 1e5), [-1, 0, 1], [0.473]),
     "narrow beyond 6": (
         lambda z: mae.Gaussian(z, -7 - 7 * np.tanh(30 * (z - 6))),
         [0, 6.5, 9],
@@ -483,7 +484,7 @@ def test_hostile_likelihoods_are_right_or_refused(name):
 # flat, leaves no trace at any point. These are the limits of sampling a callable.
 NARROW = "narrower than the distance of the surveyed codes"
 UNSEEN = {
-    "step of 1e-6, symmetric": (tanh_step(0.473, 1e6), [[0.0]], [0.473]),
+    "step of 1e-10, symmetric": (tanh_step(0.473, 1e10), [[0.0]], [0.473]),
     "bump of 0.0001": (bump(0.4733, 0.0001), [[1.0]], [0.4733, 0.4734]),
     "window of 0.0001": (window(0.4733, 0.0001), [[1.0, 0.0], [0.0, 1.0]], [0.4733, 0.4734]),
 }
@@ -494,7 +495,7 @@ UNSEEN = {
 def test_what_no_survey_sees_is_right_or_refused(name):
     decoder, x, near = UNSEEN[name]
     x = np.array(x)
-    wanted = log_likelihood(decoder, x, *fine_grid(-30, 30, 600, near, 1e-9))[0]
+    wanted = log_likelihood(decoder, x, *fine_grid(-30, 30, 600, near, 1e-12))[0]
     right_or_refused(lambda: mae.exact_log_likelihood(decoder, x), wanted)
 
 
