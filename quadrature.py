@@ -163,12 +163,12 @@ def _in_double(name, p, points, tol):
         raise QuadratureError(f"the {name} is single precision; tol={tol:.0e} < 1e-5 needs double")
     if batch not in (1, n):
         raise ValueError(f"the {name} returned {batch} distributions for {n} points, not {n} or 1")
-    return p.unpack(np.broadcast_to(p.params, (*models, n, width)).astype(float))
+    return p.unpack(np.broadcast_to(p.params, (*models, n, width)).astype(float, copy=False))
 
 
 def _check_repeats(name, first, again):
     """ValueError if the answers depend on the company, or on chance, as with drop-out left on."""
-    if not np.allclose(first.params, again.params, 1e-4, 1e-4, equal_nan=True):
+    if np.any(np.abs(first.params - again.params) > 1e-4 * (1 + np.abs(first.params))):
         rule = "drop-out and batch normalisation must be off"
         raise ValueError(f"the {name} answers differently when it is asked twice: {rule}")
 
@@ -519,14 +519,14 @@ def clenshaw_curtis(n, dims):
     angles, coefficients = chebyshev(n)
     k = np.arange(0, n + 1, 2)
     weights = (2 / (1 - k**2)) @ coefficients[::2]  # the integral of T_k is 2 / (1 - k^2), or 0
-    return grid(*[np.cos(angles)] * dims), np.stack([weights, *6 * coefficients[-4:]])
+    return grid(*[np.cos(angles)] * dims), np.stack([weights, *6 * coefficients[-4:]], -1)
 
 
 RULES = {1: clenshaw_curtis(32, 1), 2: clenshaw_curtis(16, 2)}
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what overflows ends as an error too large
-def integrate(integrand, ends, tol, negligible=-np.inf, spent=None, most=None):
+def integrate(integrand, ends, tol, negligible=-np.inf, spent=None, most=lambda low, high: np.inf):
     """log integral w dt and the means of some values under w: (log w, values) = integrand(t).
 
     t (points, dims) -> log w (..., points), values a tuple of such arrays; ends: those of the first
@@ -538,37 +538,41 @@ def integrate(integrand, ends, tol, negligible=-np.inf, spent=None, most=None):
     """
     spent, dims = Counter() if spent is None else spent, len(ends)
     (points, rule), room, kept = RULES[dims], 32, 16 * 4**dims
-    sides = zip(*[(e[:-1], e[1:]) for e in ends])
-    todo = np.array([grid(*side).T for side in sides], float)  # low and high: (2, dims, panels)
+    sides = [e[:-1] for e in ends], [e[1:] for e in ends]
+    todo = np.stack([grid(*side).T for side in sides])  # low and high: (2, dims, panels)
     shortest = 1e-13 * max(e[-1] - e[0] for e in ends)
     scale, sums, errors, means = -np.inf, np.zeros(1), np.zeros(1), np.zeros(1)
     while todo.size:
         (low, high), todo = todo[..., :room], todo[..., room:]
-        log_w, *values = at_points(integrand, low, high, points)
-        top, bottom = log_w.max(0), log_w.min(0)  # (panel, ...)
+        t = ((low + high).T[:, None] + (high - low).T[:, None] * points) / 2  # (panel, point, dims)
+        log_w, values = integrand(t.reshape(-1, dims))
+        shape = np.broadcast(log_w, *values).shape
+        log_w, *values = (  # (..., panel, point)
+            np.broadcast_to(a, shape).reshape(*shape[:-1], *t.shape[:2]) for a in (log_w, *values)
+        )
+        top, bottom = log_w.max(-1), log_w.min(-1)
         # all sums are kept relative to e^scale, the highest point so far
-        old, scale = scale, np.maximum(scale, top.max(0))
+        old, scale = scale, np.maximum(scale, top.max(-1))
         sums, errors = sums * np.exp(old - scale), errors * np.exp(old - scale)
         part, tails = panel_sums(log_w, values, means, scale, high - low, rule)
         # what rounding leaves of a sum, and of an exponent that is large itself
         rounding = (4e-15 + 1e-15 * np.minimum(np.abs(top), 1e14)) * np.abs(part)
-        totals, error = sums + part.sum(1), tails.sum(0)
+        totals, error = sums + part.sum(-1), tails.sum(0)
         mass = totals[0] + np.exp(np.minimum(negligible - scale, 700))
-        small = (max(tol, 1e-13) / kept * mass + 1e-15 * np.abs(totals))[:, None] + rounding
+        small = (max(tol, 1e-13) / kept * mass + 1e-15 * np.abs(totals))[..., None] + rounding
         # a peak may stand between two points: log w varies by tens of nats, and more would matter
-        hidden = 2 * top - bottom
-        if most:
-            hidden = np.minimum(hidden, most(low, high).reshape(-1, *[1] * scale.ndim))
-        split = (top - bottom > 60) & (hidden > scale - FAR) | (error > small).any(0)
-        split = split.any(tuple(range(1, top.ndim))) & ((high - low).max(0) > shortest)
+        hidden = np.minimum(2 * top - bottom, most(low, high))
+        split = (top - bottom > 60) & (hidden > scale[..., None] - FAR) | (error > small).any(0)
+        split = split.reshape(-1, len(t)).any(0) & ((high - low).max(0) > shortest)
         kept += np.count_nonzero(~split)
-        sums = sums + part[:, ~split].sum(1)
-        errors = errors + np.maximum(error, rounding)[:, ~split].sum(1)
+        sums = sums + part[..., ~split].sum(-1)
+        errors = errors + np.maximum(error, rounding)[..., ~split].sum(-1)
         # those of sums of w (value - mean), whatever the mean: what w misses, both sums miss
         old, means = means, totals / np.maximum(totals[0], 1e-300) * (scale > -1e299)
         means[0] = 0
         errors = errors + np.abs(means - old) * errors[0]
-        todo = np.concatenate([todo, halves(low, high, tails, small, split)], -1)
+        share = tails[..., split] / np.maximum(small[..., split], 1e-300)
+        todo = np.concatenate([todo, halves(low[:, split], high[:, split], share)], -1)
         spent["points"] += log_w.size
         if spent["points"] > MOST_POINTS:
             raise QuadratureError(f"tol={tol:.1e} is out of reach of {MOST_POINTS} points")
@@ -577,47 +581,27 @@ def integrate(integrand, ends, tol, negligible=-np.inf, spent=None, most=None):
     return scale + np.log(mass), means[1:], np.where(sums[0] > 0, errors / mass, 1e300)
 
 
-def at_points(integrand, low, high, points):
-    """log w and the values at the points of the panels, (point, panel, ...)."""
-    t = ((low + high).T[:, None] + (high - low).T[:, None] * points) / 2  # (panel, point, dims)
-    log_w, values = integrand(t.reshape(-1, len(low)))
-    shape = np.broadcast(log_w, *values).shape
-    every = (a if a.shape == shape else np.broadcast_to(a, shape) for a in (log_w, *values))
-    order = -1, *range(len(shape) - 1)
-    every = (a.transpose(order).reshape(*t.shape[:2], *shape[:-1]) for a in every)
-    return [a.swapaxes(0, 1) for a in every]
-
-
 def panel_sums(log_w, values, means, scale, lengths, rule):
-    """Integrals of w and w value over each panel, (1 + values, panel, ...); tails (dims, ...).
+    """Integrals of w and w value over each panel, (1 + values, ..., panel); tails (dims, ...).
 
     The tails are those of w and w (value - mean); the mean of w itself is kept as 0.
     """
-    off = np.subtract(log_w, scale, order="C")
+    off = log_w - scale[..., None, None]
     w = np.exp(np.maximum(off, -700)) * (off > -700)  # exp is slow where nothing is left
-    sums, tails = np.stack([w, *(w * value for value in values)], 1), []
-    sums = sums.reshape(*[len(rule[0])] * len(lengths), *sums.shape[1:])
-    for _ in lengths:  # the first axis first
-        both = along(rule, sums)
-        sums, tail = both[0], both[1:]
-        tail -= means[:, None] * tail.take([0], -2 - scale.ndim)
-        tails = [*(along(rule[:1], other)[0] for other in tails), np.abs(tail).sum(0)]
-    volume = (lengths / 2).prod(0).reshape(-1, *[1] * scale.ndim)
+    sums, tails = np.stack([w, *(w * value for value in values)]), []
+    sums = sums.reshape(*sums.shape[:-1], *[len(rule)] * len(lengths))
+    for _ in lengths:  # the last axis first
+        both = sums @ rule
+        sums, tail = both[..., 0], both[..., 1:]
+        tail -= tail[:1] * means.reshape(*means.shape, *[1] * (tail.ndim - means.ndim))
+        tails = [np.abs(tail).sum(-1), *(other @ rule[:, 0] for other in tails)]
+    volume = (lengths / 2).prod(0)
     return sums * volume, np.stack(tails) * volume
 
 
-def along(rule, a):
-    """rule @ a along the first axis of a, by products so small that they take one thread."""
-    a, shape = a.reshape(len(a), -1), a.shape[1:]
-    parts = [rule @ a[:, k : k + 1000] for k in range(0, a.shape[1], 1000)]
-    return np.concatenate(parts, 1).reshape(-1, *shape)
-
-
-def halves(low, high, tails, small, split):
-    """The panels to be split, halved along the axis of the largest tail: (2, dims, panels)."""
-    low, high = low[:, split], high[:, split]
-    share = tails[:, :, split] / np.maximum(small[:, split], 1e-300)
-    largest = share.max((1, *range(3, share.ndim)))  # (dims, panels)
+def halves(low, high, share):
+    """The panels halved, along the axis of the largest share: (2, dims, panels)."""
+    largest = share.max(tuple(range(1, share.ndim - 1)))  # (dims, panels)
     along = (largest + 1e-9 * (high - low)).argmax(0) == np.arange(len(low))[:, None]
     middle = (low + high) / 2
     lower, upper = np.where(along, middle, high), np.where(along, middle, low)
