@@ -8,6 +8,7 @@ from collections import Counter
 from functools import cache
 
 import numpy as np
+from numpy.polynomial.chebyshev import chebvander
 
 import nets
 from distributions import (
@@ -267,8 +268,8 @@ class Codes:
                 values = (log_px_given_z, r.table(z)) if r else (log_px_given_z,)
                 return log_px_given_z + log_prior(z), values if means else ()
 
-            # no log w between these ends is higher
-            most = lambda low, high: self.highest + log_prior(np.fmax(np.fmax(low, -high), 0).T)
+            # no log w is higher in a panel: its point nearest to 0 is the most likely
+            most = lambda low, high: self.highest + log_prior(np.clip(0, low, high).T)
             ends = self.ends_for(some)
             return integrate(integrand, ends, self.tol, self.negligible, self.spent, most)
 
@@ -431,18 +432,18 @@ def axes_of(course, h=1e-6):
 
 def resolved_plane(course, low, high, size):
     """Panel ends for two codes: everywhere as close as on some line along an axis they must be."""
-    lengths, across, needed = high - low, np.arange(-7, 7.1, 0.25), []
-    for axis in (0, 1):
+    lengths, across = high - low, np.arange(-7, 7.1, 0.25)
 
-        def line(t):  # (points, 1) -> (..., points, lines and values)
-            z = np.stack([np.repeat(t, len(across)), np.tile(across, len(t))][:: 1 - 2 * axis], -1)
-            values = course(z)
-            return values.reshape(*values.shape[:-2], len(t), -1)
+    def lines(t):  # (points, 1) -> (..., points, values of all lines along either axis)
+        z = grid(t[:, 0], across)
+        values = course(np.concatenate([z, z[:, ::-1]]))
+        values = values.reshape(*values.shape[:-2], 2, len(t), -1).swapaxes(-3, -2)
+        return values.reshape(*values.shape[:-2], -1)
 
-        needed.append(np.diff(resolved(line, low, high, size * len(across), 1e-2, 5)))
+    needed = np.diff(resolved(lines, low, high, 2 * size * len(across), 1e-2, 5))
     # both halves of a panel are as long: its detail was resolved. At a jump, which no point can
     # miss, one half never is, and ends below 0.02
-    halved = np.concatenate([some[1:][np.isclose(some[1:], some[:-1])] for some in needed])
+    halved = needed[1:][np.isclose(needed[1:], needed[:-1])]
     shortest = np.min(halved, initial=lengths.min(), where=halved > 0.02)
     parts = np.where(shortest < lengths.min(), np.ceil(lengths / shortest), 1).astype(int)
     inside = [np.linspace(*panel, endpoint=False) for panel in zip(low, high, parts)]
@@ -497,17 +498,16 @@ def kinks(t, values):
 
 
 def chebyshev(n):
-    """Angles of n + 1 points -cos(pi j / n) in [-1, 1], and values there -> coefficients."""
-    angles, half = np.pi * (1 - np.arange(n + 1) / n), np.ones(n + 1)
-    half[[0, n]] = 0.5
-    return angles, 2 / n * half[:, None] * np.cos(np.outer(np.arange(n + 1), angles)) * half
+    """n + 1 points -cos(pi j / n) in [-1, 1], and what makes coefficients of the values there."""
+    points = -np.cos(np.pi * np.arange(n + 1) / n)
+    return points, np.linalg.inv(chebvander(points, n))
 
 
 @cache
 def interpolation(n):
     """n + 1 of these points, and what 33 of them make of a function there, (n + 1, 33)."""
-    angles = chebyshev(n)[0]
-    return np.cos(angles), np.cos(np.outer(angles, np.arange(33))) @ chebyshev(32)[1]
+    points = chebyshev(n)[0]
+    return points, chebvander(points, 32) @ chebyshev(32)[1]
 
 
 def clenshaw_curtis(n, dims):
@@ -516,10 +516,10 @@ def clenshaw_curtis(n, dims):
     The tail is six times the last four coefficients: more than twice the error of the integral at
     any kink, jump or square root, and of a smooth function more by far (after Gonnet, 2010).
     """
-    angles, coefficients = chebyshev(n)
+    points, coefficients = chebyshev(n)
     k = np.arange(0, n + 1, 2)
     weights = (2 / (1 - k**2)) @ coefficients[::2]  # the integral of T_k is 2 / (1 - k^2), or 0
-    return grid(*[np.cos(angles)] * dims), np.stack([weights, *6 * coefficients[-4:]], -1)
+    return grid(*[points] * dims), np.stack([weights, *6 * coefficients[-4:]], -1)
 
 
 RULES = {1: clenshaw_curtis(32, 1), 2: clenshaw_curtis(16, 2)}
