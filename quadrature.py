@@ -230,9 +230,7 @@ class Codes:
         course = self.survey.course()  # a logit of -inf is legal, and finite here
         if not (np.isfinite(self.survey.params).all() or np.isfinite(course).all()):
             raise QuadratureError("the decoder returns values that are not finite")
-        # neighbours in x share their panels, unless most p(z|x) are narrow: rows at a time
-        narrow = np.mean(np.abs(np.diff(course, axis=-2)).max(-1) > 10) > 0.5
-        self.rows = 1024 if self.survey.discrete else 33 if narrow else 66
+        self.rows = 1024 if self.survey.discrete else 50  # of x, neighbours, share their panels
 
     def given(self, z):  # p(x|z)
         try:
@@ -519,7 +517,7 @@ def clenshaw_curtis(n, dims):
     points, coefficients = chebyshev(n)
     k = np.arange(0, n + 1, 2)
     weights = (2 / (1 - k**2)) @ coefficients[::2]  # the integral of T_k is 2 / (1 - k^2), or 0
-    return grid(*[points] * dims), np.stack([weights, *6 * coefficients[-4:]], -1)
+    return grid(*[points] * dims), np.stack([weights, *6 * coefficients[-4:]])
 
 
 RULES = {1: clenshaw_curtis(32, 1), 2: clenshaw_curtis(16, 2)}
@@ -589,12 +587,13 @@ def panel_sums(log_w, values, means, scale, lengths, rule):
     off = log_w - scale[..., None, None]
     w = np.exp(np.maximum(off, -700)) * (off > -700)  # exp is slow where nothing is left
     sums, tails = np.stack([w, *(w * value for value in values)]), []
-    sums = sums.reshape(*sums.shape[:-1], *[len(rule)] * len(lengths))
+    n = rule.shape[1]
+    sums = sums.reshape(*sums.shape[:-1], *[n] * len(lengths))
     for _ in lengths:  # the last axis first
-        both = sums @ rule
-        sums, tail = both[..., 0], both[..., 1:]
-        tail -= tail[:1] * means.reshape(*means.shape, *[1] * (tail.ndim - means.ndim))
-        tails = [np.abs(tail).sum(-1), *(other @ rule[:, 0] for other in tails)]
+        both = (rule @ sums.reshape(-1, n).T).reshape(-1, *sums.shape[:-1])
+        sums, tail = both[0], both[1:]
+        tail -= tail[:, :1] * means.reshape(*means.shape, *[1] * (sums.ndim - means.ndim))
+        tails = [np.abs(tail).sum(0), *(other @ rule[0] for other in tails)]
     volume = (lengths / 2).prod(0)
     return sums * volume, np.stack(tails) * volume
 
