@@ -215,9 +215,8 @@ class Codes:
         few = grid(*[FEW_CODES] * latent)
         first, ends = self.given(few), code_ends(10, latent)
         self.size = first.course().size // len(few)
-        self.turn = np.eye(latent)  # codes are z = u @ turn; panels have their ends along u
-        if latent == 2:
-            self.turn = axes_of(lambda z: self.given(z).course())
+        # codes are z = u @ turn; panels have their ends along u
+        self.turn = axes_of(lambda z: self.given(z).course()) if latent == 2 else np.eye(1)
         self.course = lambda u: self.given(u @ self.turn).course()
         find = resolved if latent == 1 else resolved_plane
         self.inner = find(self.course, ends[:-1], ends[1:], self.size)
@@ -230,7 +229,9 @@ class Codes:
         course = self.survey.course()  # a logit of -inf is legal, and finite here
         if not (np.isfinite(self.survey.params).all() or np.isfinite(course).all()):
             raise QuadratureError("the decoder returns values that are not finite")
-        self.rows = 1024 if self.survey.discrete else 50  # of x, neighbours, share their panels
+        # neighbours in x share their panels, unless most p(z|x) are narrow: rows at a time
+        narrow = np.mean(np.abs(np.diff(course, axis=-2)).max(-1) > 10) > 0.5
+        self.rows = 1024 if self.survey.discrete else 33 if narrow else 66
 
     def given(self, z):  # p(x|z)
         try:
@@ -411,10 +412,10 @@ def data_ends(mean, width, stds, sparse):
 
 
 def axes_of(course, h=1e-6):
-    """The turn R, (2, 2), after which no value of course(u @ R) moves along both axes at once.
+    """The turn R, (2, 2), after which course(u @ R) moves along one axis only, if there is one.
 
-    If there is one; else none, the identity. A slope is a complex number, whose fourth power says
-    how far it is from an axis, whichever that is.
+    Each value, everywhere; else R is the identity. A slope is a complex number, whose fourth power
+    is the same along either axis.
     """
     z = grid(*[np.arange(-7, 7.1, 0.5)] * 2)
     real, imaginary = (course(z + step) - course(z - step) for step in h * np.eye(2))
@@ -495,17 +496,20 @@ def kinks(t, values):
 # ------------------------------------------------- the integral: adaptive Clenshaw-Curtis rules
 
 
-def chebyshev(n):
-    """n + 1 points -cos(pi j / n) in [-1, 1], and what makes coefficients of the values there."""
-    points = -np.cos(np.pi * np.arange(n + 1) / n)
-    return points, np.linalg.inv(chebvander(points, n))
+def nodes(n):
+    """n + 1 points -cos(pi j / n) in [-1, 1]."""
+    return -np.cos(np.pi * np.arange(n + 1) / n)
+
+
+def coefficients(n):
+    """What makes Chebyshev coefficients of values at these points, (n + 1, n + 1)."""
+    return np.linalg.inv(chebvander(nodes(n), n))
 
 
 @cache
 def interpolation(n):
     """n + 1 of these points, and what 33 of them make of a function there, (n + 1, 33)."""
-    points = chebyshev(n)[0]
-    return points, chebvander(points, 32) @ chebyshev(32)[1]
+    return nodes(n), chebvander(nodes(n), 32) @ coefficients(32)
 
 
 def clenshaw_curtis(n, dims):
@@ -514,10 +518,9 @@ def clenshaw_curtis(n, dims):
     The tail is six times the last four coefficients: more than twice the error of the integral at
     any kink, jump or square root, and of a smooth function more by far (after Gonnet, 2010).
     """
-    points, coefficients = chebyshev(n)
     k = np.arange(0, n + 1, 2)
-    weights = (2 / (1 - k**2)) @ coefficients[::2]  # the integral of T_k is 2 / (1 - k^2), or 0
-    return grid(*[points] * dims), np.stack([weights, *6 * coefficients[-4:]])
+    weights = (2 / (1 - k**2)) @ coefficients(n)[::2]  # the integral of T_k is 2 / (1 - k^2), or 0
+    return grid(*[nodes(n)] * dims), np.stack([weights, *6 * coefficients(n)[-4:]], -1)
 
 
 RULES = {1: clenshaw_curtis(32, 1), 2: clenshaw_curtis(16, 2)}
@@ -528,27 +531,20 @@ def integrate(integrand, ends, tol, negligible=-np.inf, spent=None, most=lambda 
     """log integral w dt and the means of some values under w: (log w, values) = integrand(t).
 
     t (points, dims) -> log w (..., points), values a tuple of such arrays; ends: those of the first
-    panels along each axis -> log mass (...), means (values, ...), and errors (1 + values, ...), the
-    log mass's first. A panel is halved until its error is small AND nothing can hide between its
-    points. Sums are over log w: a mass of e^-1000 is as good as any, but for one < negligible
-    errors are relative to e^negligible. spent: points so far, shared by integrals in integrals;
-    most(low, high): bounds log w in panels.
+    panels along each axis -> log mass (...), means (values, ...), errors of both (1 + values, ...).
+    A panel is halved until its error is small AND nothing can hide between its points; most(low,
+    high) bounds log w. A mass of e^-1000 is as good as any, but for one < negligible errors are
+    relative to e^negligible. spent: points so far, shared by integrals in integrals.
     """
     spent, dims = Counter() if spent is None else spent, len(ends)
     (points, rule), room, kept = RULES[dims], 32, 16 * 4**dims
-    sides = [e[:-1] for e in ends], [e[1:] for e in ends]
-    todo = np.stack([grid(*side).T for side in sides])  # low and high: (2, dims, panels)
+    todo = np.stack([grid(*side).T for side in zip(*[(e[:-1], e[1:]) for e in ends])])
     shortest = 1e-13 * max(e[-1] - e[0] for e in ends)
     scale, sums, errors, means = -np.inf, np.zeros(1), np.zeros(1), np.zeros(1)
-    while todo.size:
+    while todo.size:  # low and high: (2, dims, panels)
         (low, high), todo = todo[..., :room], todo[..., room:]
-        t = ((low + high).T[:, None] + (high - low).T[:, None] * points) / 2  # (panel, point, dims)
-        log_w, values = integrand(t.reshape(-1, dims))
-        shape = np.broadcast(log_w, *values).shape
-        log_w, *values = (  # (..., panel, point)
-            np.broadcast_to(a, shape).reshape(*shape[:-1], *t.shape[:2]) for a in (log_w, *values)
-        )
-        top, bottom = log_w.max(-1), log_w.min(-1)
+        log_w, *values = at_points(integrand, low, high, points)
+        top, bottom = log_w.max(-1), log_w.min(-1)  # (..., panel)
         # all sums are kept relative to e^scale, the highest point so far
         old, scale = scale, np.maximum(scale, top.max(-1))
         sums, errors = sums * np.exp(old - scale), errors * np.exp(old - scale)
@@ -561,7 +557,7 @@ def integrate(integrand, ends, tol, negligible=-np.inf, spent=None, most=lambda 
         # a peak may stand between two points: log w varies by tens of nats, and more would matter
         hidden = np.minimum(2 * top - bottom, most(low, high))
         split = (top - bottom > 60) & (hidden > scale[..., None] - FAR) | (error > small).any(0)
-        split = split.reshape(-1, len(t)).any(0) & ((high - low).max(0) > shortest)
+        split = split.reshape(-1, low.shape[1]).any(0) & ((high - low).max(0) > shortest)
         kept += np.count_nonzero(~split)
         sums = sums + part[..., ~split].sum(-1)
         errors = errors + np.maximum(error, rounding)[..., ~split].sum(-1)
@@ -569,7 +565,7 @@ def integrate(integrand, ends, tol, negligible=-np.inf, spent=None, most=lambda 
         old, means = means, totals / np.maximum(totals[0], 1e-300) * (scale > -1e299)
         means[0] = 0
         errors = errors + np.abs(means - old) * errors[0]
-        share = tails[..., split] / np.maximum(small[..., split], 1e-300)
+        share = (tails / np.maximum(small, 1e-300))[..., split]
         todo = np.concatenate([todo, halves(low[:, split], high[:, split], share)], -1)
         spent["points"] += log_w.size
         if spent["points"] > MOST_POINTS:
@@ -577,6 +573,14 @@ def integrate(integrand, ends, tol, negligible=-np.inf, spent=None, most=lambda 
         room = max(1, AT_ONCE // (len(points) * scale.size))
     mass = np.maximum(sums[0], 1e-300)
     return scale + np.log(mass), means[1:], np.where(sums[0] > 0, errors / mass, 1e300)
+
+
+def at_points(integrand, low, high, points):
+    """log w and the values at the points of the panels, (..., panel, point)."""
+    t = ((low + high).T[:, None] + (high - low).T[:, None] * points) / 2  # (panel, point, dims)
+    log_w, values = integrand(t.reshape(-1, len(low)))
+    every = np.broadcast_arrays(log_w, *values)
+    return [a.reshape(*a.shape[:-1], *t.shape[:2]) for a in every]
 
 
 def panel_sums(log_w, values, means, scale, lengths, rule):
@@ -587,13 +591,12 @@ def panel_sums(log_w, values, means, scale, lengths, rule):
     off = log_w - scale[..., None, None]
     w = np.exp(np.maximum(off, -700)) * (off > -700)  # exp is slow where nothing is left
     sums, tails = np.stack([w, *(w * value for value in values)]), []
-    n = rule.shape[1]
-    sums = sums.reshape(*sums.shape[:-1], *[n] * len(lengths))
-    for _ in lengths:  # the last axis first
-        both = (rule @ sums.reshape(-1, n).T).reshape(-1, *sums.shape[:-1])
-        sums, tail = both[0], both[1:]
-        tail -= tail[:, :1] * means.reshape(*means.shape, *[1] * (sums.ndim - means.ndim))
-        tails = [np.abs(tail).sum(0), *(other @ rule[0] for other in tails)]
+    sums = sums.reshape(*sums.shape[:-1], *[len(rule)] * len(lengths))
+    for _ in lengths:  # the last axis first, by products so small that they take one thread
+        both = sums @ rule
+        sums, tail = both[..., 0], both[..., 1:]
+        tail -= tail[:1] * means.reshape(*means.shape, *[1] * (tail.ndim - means.ndim))
+        tails = [np.abs(tail).sum(-1), *(other @ rule[:, 0] for other in tails)]
     volume = (lengths / 2).prod(0)
     return sums * volume, np.stack(tails) * volume
 
