@@ -412,21 +412,21 @@ def data_ends(mean, width, stds, sparse):
 
 
 def axes_of(course, h=1e-6):
-    """The turn R, (2, 2), after which course(u @ R) moves along one axis only, if there is one.
+    """The turn R, (2, 2), after which each value of course(u @ R) moves along one axis of u only.
 
-    Each value, everywhere; else R is the identity. A slope is a complex number, whose fourth power
-    is the same along either axis.
+    If there is one: else the identity. Slopes are complex numbers here, whose fourth powers all
+    have one angle if they are along two axes.
     """
     z = grid(*[np.arange(-7, 7.1, 0.5)] * 2)
     real, imaginary = (course(z + step) - course(z - step) for step in h * np.eye(2))
     slopes = real + 1j * imaginary
     sizes = np.abs(slopes)
-    fourth = np.sum(sizes * (slopes / np.maximum(sizes, 1e-300)) ** 4)
-    if not np.abs(fourth) > (1 - 1e-9) * sizes.sum():
-        return np.eye(2)
-    angle = round(np.angle(fourth) / 4, 9)
-    cos, sin = np.cos(angle), np.sin(angle)
-    return np.array([[cos, sin], [-sin, cos]])
+    angle = np.angle(np.sum(sizes * (slopes / np.maximum(sizes, 1e-300)) ** 4)) / 4
+    cos, sin = np.cos(round(angle, 9)), np.sin(round(angle, 9))
+    turn, here = np.array([[cos, sin], [-sin, cos]]), course(z)
+    moves = [np.abs(course(z + axis) - here).max(-2) for axis in turn]
+    still = np.min(moves, 0) <= 1e-6 * (1 + np.abs(here).max(-2))
+    return turn if still.all() else np.eye(2)
 
 
 def resolved_plane(course, low, high, size):

@@ -720,6 +720,30 @@ def test_two_codes_have_the_values_of_a_linear_model():
     )
 
 
+def test_a_decoder_of_one_direction_among_two_is_one_of_one_code():
+    """log p(x), p(z|x) and the mean of log p(x|z) over a q(z|x) whose axes are others."""
+    along, across = TURN.T[:, :, None]
+    decoder = lambda z: curved(z @ along)
+    wanted = mae.exact_log_likelihood(curved, X)
+    assert_allclose(mae.exact_log_likelihood(decoder, X, latent=2), wanted, atol=1e-7)
+    z = np.random.default_rng(0).standard_normal((50, 2))
+    wanted = mae.exact_posterior(curved, X, z @ along) * np.exp(log_normal(z @ across, 0, 0)[:, 0])
+    assert_allclose(mae.exact_posterior(decoder, X, z), wanted, rtol=1e-6)
+    q = lambda x: mae.Gaussian(x @ [[0.3, -0.2]], -1.0)
+    q_along = lambda x: mae.Gaussian(q(x).mean @ along, -1.0)
+    wanted = mae.exact_elbo(q_along, curved, X) + q_along(X).kl()
+    assert_allclose(mae.exact_elbo(q, decoder, X) + q(X).kl(), wanted, atol=1e-6)
+
+
+def test_a_step_along_an_axis_and_a_slope_across_it_are_right():
+    """x = .3 (z1 + z2) + (z1 > .2) + noise, which is normal given z1: turned axes would not do."""
+    decoder = lambda z: mae.Gaussian(z @ [[0.3], [0.3]] + (z[:, :1] > 0.2), -2.0)
+    z, log_dz = fine_grid(-9, 9, 100, [0.2])
+    log_px = log_normal(X, 0.3 * z + (z > 0.2), math.log(math.exp(-2) + 0.09))
+    wanted = np.logaddexp.reduce(log_px + log_normal(z, 0, 0) + log_dz, -1)
+    assert_allclose(mae.exact_log_likelihood(decoder, X, latent=2), wanted, atol=1e-6)
+
+
 def test_an_encoder_of_two_codes_has_the_information_of_its_rows():
     """Codes that differ along a direction are those of one dimension; far apart they are log n."""
     x = np.array([[0.0], [1.0], [2.5]])
