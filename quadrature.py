@@ -6,9 +6,9 @@ where the panels of the integrals have to end, and the integral itself.
 
 from collections import Counter
 from functools import cache
-from itertools import pairwise
 
 import numpy as np
+from numpy.polynomial.chebyshev import chebvander
 
 import nets
 from distributions import (
@@ -164,12 +164,12 @@ def _in_double(name, p, points, tol):
         raise QuadratureError(f"the {name} is single precision; tol={tol:.0e} < 1e-5 needs double")
     if batch not in (1, n):
         raise ValueError(f"the {name} returned {batch} distributions for {n} points, not {n} or 1")
-    return p.unpack(np.broadcast_to(p.params, (*models, n, width)).astype(float))
+    return p.unpack(np.broadcast_to(p.params, (*models, n, width)).astype(float, copy=False))
 
 
 def _check_repeats(name, first, again):
     """ValueError if the answers depend on the company, or on chance, as with drop-out left on."""
-    if not np.allclose(first.params, again.params, 1e-4, 1e-4, equal_nan=True):
+    if np.any(np.abs(first.params - again.params) > 1e-4 * (1 + np.abs(first.params))):
         rule = "drop-out and batch normalisation must be off"
         raise ValueError(f"the {name} answers differently when it is asked twice: {rule}")
 
@@ -212,16 +212,20 @@ class Codes:
             return
         nets.recycle_memory()
         self.tol, self.decoder, self.latent = _checked_tol(tol, latent), decoder, latent
-        self.course = lambda z: self.given(z).course()
+        few = grid(*[FEW_CODES] * latent)
+        first, ends = self.given(few), code_ends(10, latent)
+        self.size = first.course().size // len(few)
+        # codes are z = u @ turn; panels have their ends along u
+        self.turn = axes_of(lambda z: self.given(z).course()) if latent == 2 else np.eye(1)
+        self.course = lambda u: self.given(u @ self.turn).course()
         find = resolved if latent == 1 else resolved_plane
-        self.inner = find(self.course, code_ends(10, latent))
+        self.inner = find(self.course, ends[:-1], ends[1:], self.size)
         per = max(1, min(8, int(2 ** (20 / latent)) // len(self.inner)))  # panel; a million in all
         some = self.inner[:-1, None] + np.diff(self.inner)[:, None] * np.arange(per) / per
-        self.codes = grid(*[some.ravel()] * latent)
-        look = self.given(np.concatenate([self.codes, grid(*[FAR_CODES] * latent)]))
-        self.survey, self.highest = part_of(look, slice(len(self.codes))), np.max(look.highest())
-        every = slice(None, len(self.codes), -(-len(self.codes) // 50))
-        _check_repeats("decoder", part_of(look, every), self.given(self.codes[every]))
+        self.codes = grid(*[some.ravel()] * latent) @ self.turn
+        look = self.given(np.concatenate([few, self.codes]))
+        self.survey, self.highest = part_of(look, slice(len(few), None)), np.max(look.highest())
+        _check_repeats("decoder", first, part_of(look, slice(len(few))))
         course = self.survey.course()  # a logit of -inf is legal, and finite here
         if not (np.isfinite(self.survey.params).all() or np.isfinite(course).all()):
             raise QuadratureError("the decoder returns values that are not finite")
@@ -243,10 +247,11 @@ class Codes:
     def ends(self, reach):
         """Panel ends along each axis of |z| < reach."""
         every = code_ends(reach, self.latent)
-        for beyond in (every[every <= self.inner[0]], every[every >= self.inner[-1]]):
-            if len(beyond) > 1:
-                beyond = resolved(self.course, beyond) if self.latent == 1 else beyond
-                self.inner = np.union1d(self.inner, beyond)
+        beyond = (every[1:] <= self.inner[0]) | (every[:-1] >= self.inner[-1])
+        if beyond.any():
+            panels = every[:-1][beyond], every[1:][beyond]
+            more = resolved(self.course, *panels, self.size) if self.latent == 1 else every
+            self.inner = np.union1d(self.inner, more)
         return [self.inner[np.abs(self.inner) <= every[-1]]] * self.latent
 
     @np.errstate(over="ignore", invalid="ignore")  # what overflows is refused
@@ -256,12 +261,16 @@ class Codes:
         def given_x(rows):
             some, r = x[..., rows, :], auxiliary and auxiliary(x[..., rows, :])
 
-            def integrand(z):
+            def integrand(u):
+                z = u @ self.turn
                 log_px_given_z = self.log_px_given_z(some, z)
                 values = (log_px_given_z, r.table(z)) if r else (log_px_given_z,)
                 return log_px_given_z + log_prior(z), values if means else ()
 
-            return integrate(integrand, self.ends_for(some), self.tol, self.negligible, self.spent)
+            # no log w is higher in a panel: its point nearest to 0 is the most likely
+            most = lambda low, high: self.highest + log_prior(np.clip(0, low, high).T)
+            ends = self.ends_for(some)
+            return integrate(integrand, ends, self.tol, self.negligible, self.spent, most)
 
         return in_blocks(given_x, x.shape[-2], self.rows)
 
@@ -270,7 +279,7 @@ class Codes:
         peaks = np.max(self.survey.table(x) + log_prior(self.codes)[:, None], -2)
         peak = max(np.min(peaks, initial=np.inf, where=peaks > -1e299), self.negligible)
         ends = self.ends(np.sqrt(2 * max(FAR + self.highest - peak, 0)) if peak < np.inf else 10)
-        corners = grid(*(axis[[0, -1]] for axis in ends))
+        corners = grid(*(axis[[0, -1]] for axis in ends)) @ self.turn
         beyond = np.max(self.log_px_given_z(x, corners) + log_prior(corners))
         if peak < np.inf and not beyond <= peak - FAR:
             raise QuadratureError(f"the decoder's density grows beyond codes of {ends[0][-1]:.1e}")
@@ -312,7 +321,9 @@ def joint_means(decoder, tol, latent, auxiliary=None):
     stds, codes.negligible, left = data_reach(codes, r, mean, width) if r else (REACHES[0], -70, 0)
     for sparse in (4, 1):
         ends = data_ends(mean, width, stds, sparse)
-        ends = resolved(lambda x: r(x).course(), ends) if r else ends
+        if r:
+            course = lambda x: r(x).course()
+            ends = resolved(course, ends[:-1], ends[1:], course(ends[:1, None]).size)
         (*means, inner), error, missed = density_means(given_x, [ends], tol)
         missed = np.maximum(missed - inner, 0)
         if np.max(missed) == 0:  # else so few panels skipped a peak of p(x)
@@ -366,7 +377,7 @@ def density_means(integrand, ends, tol):
 
 REACHES = (10, 14, 20, 28, 38)  # standard deviations; of a normal e^-722 is beyond the last
 FIRST_ENDS = {1: [0, 1, 2, 3, 4, 5.5, 7.5, 10], 2: [0, 1.5, 3, 5, 7.5, 10]}
-FAR_CODES = np.array([-100.0, -50, -20, -12, 0, 12, 20, 50, 100])
+FEW_CODES = np.array([-100.0, -50, -20, -12, -3, -1, 0, 1, 3, 12, 20, 50, 100])
 
 
 def grid(*axes):
@@ -400,65 +411,105 @@ def data_ends(mean, width, stds, sparse):
     return np.array(ends)
 
 
-def resolved_plane(course, ends):
+def axes_of(course, h=1e-6):
+    """The turn R, (2, 2), after which each value of course(u @ R) moves along one axis of u only.
+
+    If there is one: else the identity. Slopes are complex numbers here, whose fourth powers all
+    have one angle if they are along two axes.
+    """
+    z = grid(*[np.arange(-7, 7.1, 0.5)] * 2)
+    real, imaginary = (course(z + step) - course(z - step) for step in h * np.eye(2))
+    slopes = real + 1j * imaginary
+    sizes = np.abs(slopes)
+    angle = np.angle(np.sum(sizes * (slopes / np.maximum(sizes, 1e-300)) ** 4)) / 4
+    cos, sin = np.cos(round(angle, 9)), np.sin(round(angle, 9))
+    turn, here = np.array([[cos, sin], [-sin, cos]]), course(z)
+    moves = [np.abs(course(z + axis) - here).max(-2) for axis in turn]
+    still = np.min(moves, 0) <= 1e-6 * (1 + np.abs(here).max(-2))
+    return turn if still.all() else np.eye(2)
+
+
+def resolved_plane(course, low, high, size):
     """Panel ends for two codes: everywhere as close as on some line along an axis they must be."""
-    lengths, across, needed = np.diff(ends), np.arange(-7, 7.1, 0.25), []
-    for axis in (0, 1):
+    lengths, across = high - low, np.arange(-7, 7.1, 0.25)
 
-        def line(t):  # (points, 1) -> (..., points, lines and values)
-            z = np.stack([np.repeat(t, len(across)), np.tile(across, len(t))][:: 1 - 2 * axis], -1)
-            values = course(z)
-            return values.reshape(*values.shape[:-2], len(t), -1)
+    def lines(t):  # (points, 1) -> (..., points, values of all lines along either axis)
+        z = grid(t[:, 0], across)
+        values = course(np.concatenate([z, z[:, ::-1]]))
+        values = values.reshape(*values.shape[:-2], 2, len(t), -1).swapaxes(-3, -2)
+        return values.reshape(*values.shape[:-2], -1)
 
-        needed.append(np.diff(resolved(line, ends, 1e-2, 5)))
+    needed = np.diff(resolved(lines, low, high, 2 * size * len(across), 1e-2, 5))
     # both halves of a panel are as long: its detail was resolved. At a jump, which no point can
     # miss, one half never is, and ends below 0.02
-    halved = np.concatenate([some[1:][np.isclose(some[1:], some[:-1])] for some in needed])
+    halved = needed[1:][np.isclose(needed[1:], needed[:-1])]
     shortest = np.min(halved, initial=lengths.min(), where=halved > 0.02)
     parts = np.where(shortest < lengths.min(), np.ceil(lengths / shortest), 1).astype(int)
-    inside = [np.linspace(*panel, n, endpoint=False) for panel, n in zip(pairwise(ends), parts)]
-    return np.append(np.concatenate(inside), ends[-1])
+    inside = [np.linspace(*panel, endpoint=False) for panel in zip(low, high, parts)]
+    return np.append(np.concatenate(inside), high[-1])
 
 
-def resolved(course, ends, least=1e-6, closer=2):
-    """Panel ends between which 33 points tell what a function is at 257, by halving the others.
+def resolved(course, low, high, size, least=1e-6, closer=2):
+    """Panel ends between which 33 points tell what a function is at 257: others are cut further.
 
-    course (points, 1) -> (..., points, values). What is narrower may hide, and so may what changes
-    the course by less than that share of it.
+    course (points, 1) -> (..., points, values), `size` numbers at a point. What is narrower may
+    hide, and so may what changes the course by less than that share of it.
     """
-    width, ends, (low, high) = course(ends[:1, None]).size, [ends], (ends[:-1], ends[1:])
+    ends = [low, high]
     for n in (256, 128, *[64] * closer):  # halves keep the distance, then come closer
         close, from_33 = interpolation(n)
-        points, bad = ((low + high)[:, None] + (high - low)[:, None] * close) / 2, []
-        room = max(1, AT_ONCE // (len(close) * width))
+        points, cuts = ((low + high)[:, None] + (high - low)[:, None] * close) / 2, []
+        room = max(1, AT_ONCE // (len(close) * size))
         for some in (points[k : k + room] for k in range(0, len(points), room)):
             values = course(some.reshape(-1, 1)).swapaxes(-1, -2).reshape(-1, *some.shape)
-            off = np.abs(values[..., :: n // 32] @ from_33.T - values).max(-1)
-            bad.append((off > least * (1 + np.abs(values).max(-1))).any(0))
-        low, high = np.stack([low, high])[:, np.concatenate(bad)]
-        if not low.size:
+            few = values[..., :: n // 32]
+            off = np.abs(few @ from_33.T - values).max(-1)
+            bad = (off > least * (1 + np.abs(few).max(-1))).any(0)
+            if bad.any():
+                some = some[bad]
+                cuts.append([some[:, 0], some[:, n // 2], kinks(some, values[:, bad]), some[:, n]])
+        if not cuts:
             break
-        middle = (low + high) / 2
-        ends.append(middle)
-        low, high = np.append(low, middle), np.append(middle, high)
+        cuts = np.sort(np.concatenate(cuts, -1), 0)
+        ends += [*cuts]
+        low, high = (side[cuts[1:] > cuts[:-1]] for side in (cuts[:-1], cuts[1:]))
     return np.unique(np.concatenate(ends))
+
+
+def kinks(t, values):
+    """Where functions that are all but straight have their largest kink; if not, the middle.
+
+    t (panels, points), values (functions, panels, points) -> (panels,). A kink stands where the
+    lines through two points to its left and to its right meet.
+    """
+    slopes, panel = np.diff(values) / np.diff(t), np.arange(len(t))
+    bends = np.abs(slopes[..., 2:] - slopes[..., :-2])
+    at = bends.sum(0).argmax(-1)
+    bends = bends[:, panel, at]
+    kinked = bends.sum(0) > 0.25 * np.ptp(slopes, -1).sum(0)
+    left, own, right = slopes[bends.argmax(0), panel, at + np.arange(3)[:, None]]
+    share = np.divide(own - right, left - right, where=kinked, out=np.zeros(len(t)))
+    low, high = t[panel, at + 1], t[panel, at + 2]
+    return np.where(kinked, low + np.clip(share, 0, 1) * (high - low), t[:, t.shape[1] // 2])
 
 
 # ------------------------------------------------- the integral: adaptive Clenshaw-Curtis rules
 
 
-def chebyshev(n):
-    """Angles of n + 1 points -cos(pi j / n) in [-1, 1], and values there -> coefficients."""
-    angles, half = np.pi * (1 - np.arange(n + 1) / n), np.ones(n + 1)
-    half[[0, n]] = 0.5
-    return angles, 2 / n * half[:, None] * np.cos(np.outer(np.arange(n + 1), angles)) * half
+def nodes(n):
+    """n + 1 points -cos(pi j / n) in [-1, 1]."""
+    return -np.cos(np.pi * np.arange(n + 1) / n)
+
+
+def coefficients(n):
+    """What makes Chebyshev coefficients of values at these points, (n + 1, n + 1)."""
+    return np.linalg.inv(chebvander(nodes(n), n))
 
 
 @cache
 def interpolation(n):
     """n + 1 of these points, and what 33 of them make of a function there, (n + 1, 33)."""
-    angles = chebyshev(n)[0]
-    return np.cos(angles), np.cos(np.outer(angles, np.arange(33))) @ chebyshev(32)[1]
+    return nodes(n), chebvander(nodes(n), 32) @ coefficients(32)
 
 
 def clenshaw_curtis(n, dims):
@@ -467,54 +518,55 @@ def clenshaw_curtis(n, dims):
     The tail is six times the last four coefficients: more than twice the error of the integral at
     any kink, jump or square root, and of a smooth function more by far (after Gonnet, 2010).
     """
-    angles, coefficients = chebyshev(n)
     k = np.arange(0, n + 1, 2)
-    weights = (2 / (1 - k**2)) @ coefficients[::2]  # the integral of T_k is 2 / (1 - k^2), or 0
-    return grid(*[np.cos(angles)] * dims), np.stack([weights, *6 * coefficients[-4:]])
+    weights = (2 / (1 - k**2)) @ coefficients(n)[::2]  # the integral of T_k is 2 / (1 - k^2), or 0
+    return grid(*[nodes(n)] * dims), np.stack([weights, *6 * coefficients(n)[-4:]], -1)
 
 
 RULES = {1: clenshaw_curtis(32, 1), 2: clenshaw_curtis(16, 2)}
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what overflows ends as an error too large
-def integrate(integrand, ends, tol, negligible=-np.inf, spent=None):
+def integrate(integrand, ends, tol, negligible=-np.inf, spent=None, most=lambda low, high: np.inf):
     """log integral w dt and the means of some values under w: (log w, values) = integrand(t).
 
     t (points, dims) -> log w (..., points), values a tuple of such arrays; ends: those of the first
-    panels along each axis -> log mass (...), means (values, ...), and errors (1 + values, ...), the
-    log mass's first. A panel is halved until its error is small AND nothing can hide between its
-    points. Sums are over log w: a mass of e^-1000 is as good as any, but for one < negligible
-    errors are relative to e^negligible. spent: points so far, shared by integrals in integrals.
+    panels along each axis -> log mass (...), means (values, ...), errors of both (1 + values, ...).
+    A panel is halved until its error is small AND nothing can hide between its points; most(low,
+    high) bounds log w. A mass of e^-1000 is as good as any, but for one < negligible errors are
+    relative to e^negligible. spent: points so far, shared by integrals in integrals.
     """
     spent, dims = Counter() if spent is None else spent, len(ends)
     (points, rule), room, kept = RULES[dims], 32, 16 * 4**dims
-    sides = zip(*[(e[:-1], e[1:]) for e in ends])
-    todo = np.array([grid(*side).T for side in sides], float)  # low and high: (2, dims, panels)
+    todo = np.stack([grid(*side).T for side in zip(*[(e[:-1], e[1:]) for e in ends])])
     shortest = 1e-13 * max(e[-1] - e[0] for e in ends)
     scale, sums, errors, means = -np.inf, np.zeros(1), np.zeros(1), np.zeros(1)
-    while todo.size:
+    while todo.size:  # low and high: (2, dims, panels)
         (low, high), todo = todo[..., :room], todo[..., room:]
         log_w, *values = at_points(integrand, low, high, points)
-        top, bottom = log_w.max(0), log_w.min(0)  # (panel, ...)
+        top, bottom = log_w.max(-1), log_w.min(-1)  # (..., panel)
         # all sums are kept relative to e^scale, the highest point so far
-        old, scale = scale, np.maximum(scale, top.max(0))
+        old, scale = scale, np.maximum(scale, top.max(-1))
         sums, errors = sums * np.exp(old - scale), errors * np.exp(old - scale)
         part, tails = panel_sums(log_w, values, means, scale, high - low, rule)
         # what rounding leaves of a sum, and of an exponent that is large itself
         rounding = (4e-15 + 1e-15 * np.minimum(np.abs(top), 1e14)) * np.abs(part)
-        totals, error = sums + part.sum(1), tails.sum(0)
+        totals, error = sums + part.sum(-1), tails.sum(0)
         mass = totals[0] + np.exp(np.minimum(negligible - scale, 700))
-        small = (max(tol, 1e-13) / kept * mass + 1e-15 * np.abs(totals))[:, None] + rounding
-        split = may_hide(top, bottom, scale) | (error > small).any(0)
-        split = split.any(tuple(range(1, top.ndim))) & ((high - low).max(0) > shortest)
+        small = (max(tol, 1e-13) / kept * mass + 1e-15 * np.abs(totals))[..., None] + rounding
+        # a peak may stand between two points: log w varies by tens of nats, and more would matter
+        hidden = np.minimum(2 * top - bottom, most(low, high))
+        split = (top - bottom > 60) & (hidden > scale[..., None] - FAR) | (error > small).any(0)
+        split = split.reshape(-1, low.shape[1]).any(0) & ((high - low).max(0) > shortest)
         kept += np.count_nonzero(~split)
-        sums = sums + part[:, ~split].sum(1)
-        errors = errors + np.maximum(error, rounding)[:, ~split].sum(1)
+        sums = sums + part[..., ~split].sum(-1)
+        errors = errors + np.maximum(error, rounding)[..., ~split].sum(-1)
         # those of sums of w (value - mean), whatever the mean: what w misses, both sums miss
-        old, means = means, totals / np.maximum(totals[0], 1e-300)
+        old, means = means, totals / np.maximum(totals[0], 1e-300) * (scale > -1e299)
         means[0] = 0
         errors = errors + np.abs(means - old) * errors[0]
-        todo = np.concatenate([todo, halves(low, high, tails, small, split)], -1)
+        share = (tails / np.maximum(small, 1e-300))[..., split]
+        todo = np.concatenate([todo, halves(low[:, split], high[:, split], share)], -1)
         spent["points"] += log_w.size
         if spent["points"] > MOST_POINTS:
             raise QuadratureError(f"tol={tol:.1e} is out of reach of {MOST_POINTS} points")
@@ -524,51 +576,34 @@ def integrate(integrand, ends, tol, negligible=-np.inf, spent=None):
 
 
 def at_points(integrand, low, high, points):
-    """log w and the values at the points of the panels, (point, panel, ...)."""
+    """log w and the values at the points of the panels, (..., panel, point)."""
     t = ((low + high).T[:, None] + (high - low).T[:, None] * points) / 2  # (panel, point, dims)
     log_w, values = integrand(t.reshape(-1, len(low)))
-    shape = np.broadcast(log_w, *values).shape
-    every = (a if a.shape == shape else np.broadcast_to(a, shape) for a in (log_w, *values))
-    order = -1, *range(len(shape) - 1)
-    every = (a.transpose(order).reshape(*t.shape[:2], *shape[:-1]) for a in every)
-    return [a.swapaxes(0, 1) for a in every]
+    every = np.broadcast_arrays(log_w, *values)
+    return [a.reshape(*a.shape[:-1], *t.shape[:2]) for a in every]
 
 
 def panel_sums(log_w, values, means, scale, lengths, rule):
-    """Integrals of w and w value over each panel, (1 + values, panel, ...); tails (dims, ...).
+    """Integrals of w and w value over each panel, (1 + values, ..., panel); tails (dims, ...).
 
     The tails are those of w and w (value - mean); the mean of w itself is kept as 0.
     """
-    off = np.subtract(log_w, scale, order="C")
+    off = log_w - scale[..., None, None]
     w = np.exp(np.maximum(off, -700)) * (off > -700)  # exp is slow where nothing is left
-    sums, tails = np.stack([w, *(w * value for value in values)], 1), []
-    sums = sums.reshape(*[len(rule[0])] * len(lengths), *sums.shape[1:])
-    for _ in lengths:  # the first axis first
-        both = along(rule, sums)
-        sums, tail = both[0], both[1:]
-        tail -= means[:, None] * tail.take([0], -2 - scale.ndim)
-        tails = [*(along(rule[:1], other)[0] for other in tails), np.abs(tail).sum(0)]
-    volume = (lengths / 2).prod(0).reshape(-1, *[1] * scale.ndim)
+    sums, tails = np.stack([w, *(w * value for value in values)]), []
+    sums = sums.reshape(*sums.shape[:-1], *[len(rule)] * len(lengths))
+    for _ in lengths:  # the last axis first, by products so small that they take one thread
+        both = sums @ rule
+        sums, tail = both[..., 0], both[..., 1:]
+        tail -= tail[:1] * means.reshape(*means.shape, *[1] * (tail.ndim - means.ndim))
+        tails = [np.abs(tail).sum(-1), *(other @ rule[:, 0] for other in tails)]
+    volume = (lengths / 2).prod(0)
     return sums * volume, np.stack(tails) * volume
 
 
-def along(rule, a):
-    """rule @ a along the first axis of a, by products so small that they take one thread."""
-    a, shape = a.reshape(len(a), -1), a.shape[1:]
-    parts = [rule @ a[:, k : k + 1000] for k in range(0, a.shape[1], 1000)]
-    return np.concatenate(parts, 1).reshape(-1, *shape)
-
-
-def may_hide(top, bottom, scale):
-    """A peak may stand between two points: log w varies by tens of nats, and more would matter."""
-    return (top - bottom > 60) & (2 * top - bottom > scale - FAR)
-
-
-def halves(low, high, tails, small, split):
-    """The panels to be split, halved along the axis of the largest tail: (2, dims, panels)."""
-    low, high = low[:, split], high[:, split]
-    share = tails[:, :, split] / np.maximum(small[:, split], 1e-300)
-    largest = share.max((1, *range(3, share.ndim)))  # (dims, panels)
+def halves(low, high, share):
+    """The panels halved, along the axis of the largest share: (2, dims, panels)."""
+    largest = share.max(tuple(range(1, share.ndim - 1)))  # (dims, panels)
     along = (largest + 1e-9 * (high - low)).argmax(0) == np.arange(len(low))[:, None]
     middle = (low + high) / 2
     lower, upper = np.where(along, middle, high), np.where(along, middle, low)
