@@ -12,6 +12,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 import mae
 import problems
@@ -89,7 +90,9 @@ def per_model(draw, fits, rows, known, height=0.5):
 
 def note(axis, text, at, offset, **style):
     """A text so many points from a place of the axes."""
-    axis.annotate(text, at, offset, textcoords="offset points", **{"ha": "center"} | style)
+    halo = [withStroke(linewidth=2, foreground="w")]  # it may stand on a line
+    style = {"ha": "center", "path_effects": halo} | style
+    axis.annotate(text, at, offset, textcoords="offset points", **style)
 
 
 def names_beside(axis, points, line):
@@ -152,9 +155,9 @@ def three_posteriors(shown):
         axis.plot(grid, np.exp(q.log_prob(z)), "k--", label="$q(z|x)$")
         axis.plot(grid, np.exp(r.log_prob(z)), "k:", label="$r(z|x)$")
         if model.q_samples > 1:
-            axis.plot(grid, resampled(model, x, z), color=RED, label="$q(z|x)$, resampled")
+            axis.plot(grid, resampled(model, x, z), color=RED, label="$q$, resampled")
         axis.set(title=title, xlim=(-3, 3), ylabel="density")
-    return finished(axis, xlabel="$z$")
+    return finished(axis, 4, xlabel="$z$")
 
 
 def resampled(model, x, z, n=1000):
