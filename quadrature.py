@@ -533,7 +533,7 @@ def integrate(integrand, ends, tol, negligible=-np.inf, spent=None, most=lambda 
     t (points, dims) -> log w (..., points), values a tuple of such arrays; ends: those of the first
     panels along each axis -> log mass (...), means (values, ...), errors of both (1 + values, ...).
     A panel is halved until its error is small AND nothing can hide between its points; most(low,
-    high) bounds log w. Errors are relative to the mass, or e^negligible. spent: points so far.
+    high) bounds log w. Errors are relative to the mass and e^negligible. spent: points so far.
     """
     spent, dims = Counter() if spent is None else spent, len(ends)
     (points, rule), room, kept = RULES[dims], 32, 16 * 4**dims
