@@ -12,7 +12,7 @@ CHUNK, STRIDE = 50, 31  # steps whose noise is drawn together; coprime to it, ab
 
 
 def sampler(data, likelihood):
-    """data(rng, n) -> finite (n, features), whatever form the data have; the most nats x can hold.
+    """data(rng, n) -> finite (n, features), whatever form the data have; features; nats x can hold.
 
     That is H(x) for rows of a discrete x; for a callable's, the log of how many x there can be.
     """
@@ -33,8 +33,8 @@ def sampler(data, likelihood):
         sample = lambda rng, n: rows[(nets.evenly(rng, n) * len(rows)).astype(int)]
         counts = Counter(map(bytes, rows + 0.0)).values()  # no -0.0
         chances = np.array([*counts]) / len(rows)
-        most = -(chances * np.log(chances)).sum()
-    return sample, most if discrete else math.inf
+        most, features = -(chances * np.log(chances)).sum(), rows.shape[-1]
+    return sample, features, most if discrete else math.inf
 
 
 def scale_faults(x, discrete):
@@ -45,7 +45,7 @@ def scale_faults(x, discrete):
 
 
 def start(models, sample, dtype, steps, batch):
-    """Initial weights (K, size), and for every step x and all noise, see `draw`, for every model.
+    """Initial weights (K, size), and for every step x and all noise of each model, see `noise_of`.
 
     Models of the same seed start alike and share their data and noise.
     """
@@ -57,7 +57,7 @@ def start(models, sample, dtype, steps, batch):
     def given():
         for step in range(steps):
             if step % CHUNK == 0:
-                draws = zip(*(draw(models, sample, rng, batch) for rng in rngs))
+                draws = zip(*(noise_of(models, sample, rng, batch) for rng in rngs))
                 draws = [np.array(arrays, dtype)[model_of] for arrays in draws]
             x, eps_q, z, eps_x, eps_r, *dropped = (array[:, step % CHUNK] for array in draws)
             eps_q = eps_q[:, 0] if models.q_samples == 1 else eps_q.swapaxes(0, 1)
@@ -66,13 +66,13 @@ def start(models, sample, dtype, steps, batch):
     return params, given()
 
 
-def draw(models, sample, rng, batch):
+def noise_of(models, sample, rng, batch):
     """CHUNK batches for one seed, (CHUNK, ..., batch, .): x, eps_q, z, eps_x, eps_r, dropped.
 
     Half of a batch is drawn, evenly spread (`nets.normal_lattice`). It comes twice, with eps and
     -eps: gradients odd in eps cancel. Without this, unconstrained models slowly pick up information
-    (split-normal). With proposals z comes once: they average as well. An x that is summed over
-    needs no noise, and its values share their proposals.
+    (split-normal). z comes twice only where x is drawn and there are no proposals, which average as
+    well. An x that is summed over needs no noise, and its values share their proposals.
     """
     half, latent, summed = -(-batch // 2), models.latent, models.summed
     r_samples, q_samples = models.r_samples, models.q_samples
@@ -91,6 +91,6 @@ def draw(models, sample, rng, batch):
         eps_r = several(lattice(half, latent * r_samples), r_samples)
     elif not summed:
         z, eps_x = twice(z, 1), twice(eps_x, -1)
-    dropped = models.likelihood.noise
-    dropped = [rng.random((CHUNK, 2 * half, dropped))] if dropped else []
+    n = models.likelihood.noise
+    dropped = [rng.random((CHUNK, 2 * half, n))] if n else []
     return twice(x, 1), twice(eps_q, -1), z, eps_x, eps_r, *dropped

@@ -66,9 +66,9 @@ def _sum_features(a):
 def gaussian_log_prob(x, params):
     """-1/2 sum_features (log 2 pi + log_var + e^2), e = (x - mean) / exp(log_var / 2)."""
     mean, log_var = halves(params)
-    scale = -0.5 * log_var
-    e = (x - mean) * np.exp(scale)
-    return _sum_features(-0.5 * e * e + scale - 0.5 * LOG_2PI)  # e^2 alone may not fit
+    log_inverse_std = -0.5 * log_var
+    e = (x - mean) * np.exp(log_inverse_std)
+    return _sum_features(-0.5 * e * e + log_inverse_std - 0.5 * LOG_2PI)  # e^2 alone may not fit
 
 
 def _log_prob_vjp(argnums, ans, args, kwargs):
@@ -76,9 +76,9 @@ def _log_prob_vjp(argnums, ans, args, kwargs):
 
     def vjp(g):  # d/dmean = e / std = -d/dx,  d/dlog_var = (e^2 - 1) / 2
         mean, log_var = halves(params)
-        precision = np.exp(-0.5 * log_var)
-        e = (x - mean) * precision
-        mean_grad = e * precision * g[..., None]
+        inverse_std = np.exp(-0.5 * log_var)
+        e = (x - mean) * inverse_std
+        mean_grad = e * inverse_std * g[..., None]
         grads = [sum_to(-mean_grad, x.shape)] if 0 in argnums else []
         if 1 in argnums:
             grads.append(_join(mean_grad, (0.5 * e * e - 0.5) * g[..., None], params))
@@ -185,7 +185,7 @@ class Gaussian:
     def table(self, x):
         features, own = self.shape[-1], self.params[..., :, None, :]
         x = reals("x", x, self.shape)[..., None, :, :]
-        one = lambda i: gaussian_log_prob(x[..., i : i + 1], own[..., i::features])
+        one = lambda i: gaussian_log_prob(x[..., i : i + 1], own[..., i::features])  # mean, log_var
         # a feature at a time: all at once would fill the memory; 0 log 0 = 0
         return np.maximum(sum(map(one, range(features))), -1e300)
 

@@ -31,7 +31,8 @@ import models
 import own
 import processes
 from problems import (
-    DIGITS, FACES, LINES, NORMAL, SEQUENCES, STD, UNIFORM, Problem, autoregressive, holding, row_of,
+    DIGITS, FACES, FIXED, GAUSS, LINES, NORMAL, SEQUENCES, TENS, UNIFORM, Problem, autoregressive,
+    holding, row_of,
 )  # fmt: skip
 from results import as_made, file_of, locked, progress_line, publish, say
 
@@ -67,8 +68,7 @@ SETTINGS = {  # of mae.fit: the usual one, the least and the most, unit, what it
 }
 USUAL = {name: usual for name, (usual, *_) in SETTINGS.items()}
 QUICK = {"steps": 2000, "learning_rate": 0.03}
-GAUSS, TENS = (NORMAL, mae.GAUSSIAN), (UNIFORM, mae.CATEGORICAL)
-FIXED, FACE = (NORMAL, mae.fixed_variance(STD)), (FACES, mae.fixed_variance(0.3))
+FACE = FACES, mae.fixed_variance(0.3)
 ON_FACES = {"steps": 2000, "batch": 32, "hidden": 128, "latent": 2, "learning_rate": 3e-3}
 BY_METHOD, INTERVAL = ("group", "method", "target"), ("information_low", "information_high")
 
@@ -177,7 +177,9 @@ def experiment_of(path):
     group = Group(problem, likelihood, {MAE: targets}, expressive=False)
     heads = ("information", *INTERVAL, "infomax_bound", "log_likelihood", "elbo")
     settings = {"seeds": 2, "r_samples": 16 if likelihood.discrete else 4}
-    return Experiment(read, {"own": group}, lambda rows: (), heads=heads, settings=settings)
+    return Experiment(
+        f"{Path(path).name}: {read}", {"own": group}, lambda rows: (), heads=heads, settings=settings
+    )
 
 
 # ----------------------------------------------------------------------------------------- running
@@ -193,8 +195,9 @@ def run(name, experiment, options):
         each = [(model, key) for key, fit in fits.items() for model in fit]
         tasks = [partial(row_of, model, key, known[key]) for model, key in each]
         rows = processes.parallel(tasks, options.jobs, progress_line(f"{name}: evaluated"))
-        lines = [claims.table(rows, experiment.keys, experiment.heads)]
         wrap = partial(textwrap.fill, width=90, subsequent_indent="    ")
+        lines = [wrap(experiment.summary)] if name == "own" else []
+        lines += [claims.table(rows, experiment.keys, experiment.heads)]
         lines += map(wrap, claims.complaints(rows, experiment))
         lines += [line for fit in fits.values() for line in claims.divergences(fit)]
         named = fits if len(fits) > 1 else dict(zip([""], fits.values()))
@@ -290,7 +293,7 @@ def document(options):
 
 COMMON = {"models": 24, "steps": 400, "batch": 64, "r_samples": 0}
 CURVES = {  # what grows, from this common point
-    "models": [6, 24, 96, 384],
+    "models": [8, 24, 96, 384],
     "steps": [100, 200, 400, 800],
     "batch": [16, 64, 256, 1024],
     "r_samples": [0, 1, 4, 16],
@@ -298,8 +301,8 @@ CURVES = {  # what grows, from this common point
 
 
 def seconds(models, **settings):
-    """The shortest time of three split-normal fits; a quarter of the models share each target."""
-    targets = np.linspace(0, 2, max(models // 4, 1))
+    """The shortest time of three split-normal fits, of four models for each target."""
+    targets = np.linspace(0, 2, models // 4)
     fit = partial(mae.fit, NORMAL.data, information=targets, seeds=4, **settings)
     return min(timeit.repeat(fit, number=1, repeat=3))
 
@@ -327,7 +330,7 @@ COMMANDS = {
     "own": "data of your own: own FILE.csv, columns of numbers or one of categories",
     "scaling": "seconds of training against models, steps, batch and proposals, to plan a sweep",
     "all": "every experiment above but own, the questions, and a summary of the claims",
-    "docs": "all of it, and what it prints and draws into README and docs",
+    "docs": "all of it, and README and docs rewritten with what it prints and draws",
 }
 
 
@@ -335,7 +338,7 @@ def number(kind, low, high, name):
     """A type for argparse, which names it in its errors."""
 
     def read(text):
-        if text == "none" and kind is float:
+        if text.lower() == "none" and kind is float:
             return None
         if text in EXPERIMENTS:
             raise argparse.ArgumentTypeError(f"NAME comes first: {text} --information ...")
@@ -352,7 +355,7 @@ def parser():
     """Of the command line; `--help` lists the experiments and the other commands."""
     summaries = {name: own.summary for name, own in EXPERIMENTS.items()} | COMMANDS
     parser = argparse.ArgumentParser(
-        usage="python experiments.py NAME [options]", description=__doc__,
+        usage="python experiments.py NAME [FILE] [options]", description=__doc__,
         epilog="\n".join(["NAME:", *(f"  {n:14}{text}" for n, text in summaries.items())]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
@@ -362,7 +365,7 @@ def parser():
     text = "of `own`: comma-separated values, names in line 1 or not"
     add("file", metavar="FILE", nargs="?", help=text)
     target = number(float, 0, 10**6, "target (none, or nats)")
-    text = "targets for I(z, x), nats; none: no constraint, a VAE (default: the README's rows)"
+    text = "targets for I(z, x), nats; none: no constraint, a VAE (default: its own)"
     add("--information", type=target, metavar="M", nargs="+", help=text)
     for setting, (usual, low, high, unit, text) in SETTINGS.items():
         option, text = setting.replace("_", "-"), f"{text} (default: {usual}, or its own)"
@@ -372,14 +375,15 @@ def parser():
     text = "processes; they do not change the results (default: as many as there are cores)"
     add("--jobs", type=integer(1, 10**6), metavar="N", default=processes.cores(), help=text)
     folder = lambda path: Path(path).expanduser()
-    add("--out", type=folder, metavar="DIR", default=Path("out"), help="write to DIR/NAME/")
+    add("--out", type=folder, metavar="DIR", default=Path("out"), help="write to DIR/NAME/ (out)")
     add("--no-plot", action="store_true", help="no figures")
     return parser
 
 
 def parse(arguments):
     """The options, each legal and such as applies; the experiment, or None."""
-    options, fail = parser().parse_args(arguments), parser().error
+    line = parser()
+    options, fail = line.parse_args(arguments), line.error
     name, file = options.name, options.file
     if not name:
         fail(f"NAME is one of {', '.join((*EXPERIMENTS, *COMMANDS))}")
@@ -408,8 +412,6 @@ def parse(arguments):
 def main(arguments=None):
     """The exit status: 0 if all is written, and of `all` every claim holds."""
     options, experiment = parse(arguments)
-    if options.name == "own":
-        say(experiment.summary)
     commands = {"scaling": scaling, "all": run_all, "docs": document}
     commands |= {"questions": lambda options: ask(options)[1]}
     command = commands.get(options.name, lambda options: run(options.name, experiment, options)[1])

@@ -22,7 +22,6 @@ from distributions import log_prior
 from problems import values
 
 matplotlib.rc_file(Path(__file__).with_name("mae.mplstyle"))  # whatever a user's own settings are
-SHADES = lambda n: matplotlib.colormaps["viridis"](np.linspace(0, 0.85, n))  # dark to light
 BLUE, RED, ORANGE = "#0072B2", "#D55E00", "#E69F00"
 EXACT = "exact information $I(z, x)$ (nats)"
 ARROW = {"arrowstyle": "->", "lw": 0.6}
@@ -44,6 +43,11 @@ def drawn(stem, draw, given, report):
 
 
 # ----------------------------------------------------------------------- what figures are made of
+
+
+def shades(n):
+    """n colours from dark to light."""
+    return matplotlib.colormaps["viridis"](np.linspace(0, 0.85, n))
 
 
 def blank(height, rows=1, columns=1, **options):
@@ -133,7 +137,7 @@ def marks(axis, rows, name, x, y, line):
 def by_place(axis, z, probs, names):
     """p(name|z), (z, names), dark to light by place along z; named where the most probable."""
     means = z @ probs / probs.sum(0)
-    for k, color in zip(means.argsort(), SHADES(len(means))):
+    for k, color in zip(means.argsort(), shades(len(means))):
         axis.plot(z, probs[:, k], color=color)
         near = np.abs(z - means[k]).argmin()
         if probs[near, k] > 1.1 * np.delete(probs[near], k).max():
@@ -150,7 +154,7 @@ def three_posteriors(shown):
         near = [p.mean + p.std * np.linspace(-6, 6, 201) for p in (q, r)]
         grid = np.unique(np.append(np.linspace(-3.5, 3.5, 701), near))
         z, exact = grid[:, None, None], mae.exact_posterior(model.decoder, x, grid[:, None], 1e-6)
-        for density, shade in zip(exact, SHADES(3)):
+        for density, shade in zip(exact, shades(3)):
             axis.fill_between(grid, density, color=shade, alpha=0.5, lw=0, label="exact $p(z|x)$")
         axis.plot(grid, np.exp(q.log_prob(z)), "k--", label="$q(z|x)$")
         axis.plot(grid, np.exp(r.log_prob(z)), "k:", label="$r(z|x)$")
@@ -190,10 +194,10 @@ def mixture(axis, model, problem):
     pieces, px, truth = pieces / std, px / std, problem.truth(x) / std
     x = (mean + std * x)[:, 0]
     axis.fill_between(x, px, color="0.9", lw=0)
-    for piece, color in zip(pieces[:: 1 if z @ p.mean[:, 0, 0] > 0 else -1], SHADES(15)):
+    for piece, color in zip(pieces[:: 1 if z @ p.mean[:, 0, 0] > 0 else -1], shades(15)):
         axis.plot(x, piece, color=color, lw=0.8, label="$p(x|z)\\,p(z)\\,dz$, by $z$")
     axis.plot(x, px, "k", lw=0.8, label="all $z$: $p(x)$")
-    axis.plot(x, truth, "--", color=ORANGE, lw=0.8, label="truth")
+    axis.plot(x, truth, "--", color=ORANGE, lw=0.8, label="data")
     axis.set_xlabel((*problem.names, "$x$ (ticks: the same density in every row)")[0])
     axis.set(xlim=x[[0, -1]], ylim=(0, 1.08 * max(truth.max(), pieces.max())))
     axis.set_yticks([float(f"{truth.max():.1g}")])
@@ -228,7 +232,7 @@ def own(fits, rows, known):
         return (categorical if fit.likelihood.discrete else split_normal)(fits, rows, known)
     models, z, (mean, std) = [*first_seed(fits, rows)], np.linspace(-2.5, 2.5, 201), problem.units
     figure, axes = blank(0.6 + 0.9 * fit.features, fit.features, sharex=True)
-    for (_, model, _), color in zip(models, SHADES(len(models))):
+    for (_, model, _), color in zip(models, shades(len(models))):
         p = model.decoder(z[:, None])
         curves = (mean + std * p.mean).T, (std * p.std).T
         for axis, name, middle, band in zip(axes, problem.names, *curves):
@@ -252,7 +256,7 @@ def history(fits, rows, known):
         axis.axvspan(0, mae.RAMP * steps * (distinct[-1] > 0), color="0.93", lw=0)
         axis.set(ylabel=text, xlim=(0, steps))
         x, y = (edges[:-1] + edges[1:]) / 2, np.add.reduceat(curve, edges[:-1], 1) / np.diff(edges)
-        for target, color in zip(distinct, SHADES(len(distinct))):
+        for target, color in zip(distinct, shades(len(distinct))):
             seeds = y[targets == target]
             if np.isfinite(seeds).any():  # the method has a multiplier
                 axis.fill_between(x, seeds.min(0), seeds.max(0), color=color, alpha=0.3, lw=0)
@@ -374,10 +378,10 @@ def had(rows):
 
 
 def by_training(rows):
-    """(models of the MAE, style with a label) for those trained by the bound alone, and others."""
+    """(models of the MAE, style with a label): by the bound alone, and from both sides."""
     rows = [row for row in rows if row["method"] == "lagrangian"]
-    for text, style in (("the bound alone", {"mfc": "w"}), ("all others", {})):
-        own = [row for row in rows if row["group"].endswith("bound alone") == bool(style)]
+    for text, style in (("the bound alone", {"mfc": "w"}), ("both sides", {})):
+        own = [row for row in rows if (row["r_samples"] == 0) == bool(style)]
         reached = f"{text}: {values(own, 'reached').sum()} of {len(own)} reached"
         yield own, style | {"fmt": "ok", "label": reached}
 

@@ -96,7 +96,7 @@ def log_weight(log_px_given_z, z, log_proposal):
     return log_px_given_z + log_prior(z) - log_proposal
 
 
-defvjp(  # one node: it is computed for every proposal
+defvjp(  # by hand, as one node: it is evaluated for every proposal, where autograd's four are slow
     log_weight,
     lambda ans, log_px, z, log_proposal: lambda g: nets.sum_to(g, log_px.shape),
     lambda ans, log_px, z, log_proposal: lambda g: nets.sum_to(-g[..., None] * z, z.shape),
@@ -110,9 +110,9 @@ def information_bounds(decoder, auxiliary, z, eps, eps_r):
     Means of them over z ~ N(0, I) and x ~ p(x|z) lie below and above I_p(z, x). w_0 is the weight
     of z itself, a draw from p(z|x): with it the mean is too high; without it, of n draws from
     r(z|x) alone, its log is too low (Jensen). Their distance falls like 1/n. z, eps as for
-    `infomax_bound`, eps_r (n, ..., batch or 1, latent) ~ N(0, I) -> (..., batch) each, nats. n = 0:
-    the infomax bound, where H(z) stands for the mean of -log p(z), and +inf. ValueError if shapes
-    do not fit. After Burda et al. (2016), Sobolev & Vetrov (2019).
+    `infomax_bound`, eps_r (n, ..., batch or 1, latent) ~ N(0, I) -> (..., batch) each, nats. With
+    n = 0 lower is the infomax bound (for -log p(z) its mean, H(z)), and upper is +inf. ValueError
+    if shapes do not fit. After Burda et al. (2016), Sobolev & Vetrov (2019).
     """
     z, eps_r = reals("z", z), reals("eps_r", eps_r)
     if not len(eps_r):
@@ -128,14 +128,225 @@ def both_bounds(decoder, auxiliary, z, eps, eps_r):
     p = decoder(z)
 
     def bounds(x):
-        r, log_px_given_z = auxiliary(x), p.log_prob(x)
-        log_w0 = log_weight(log_px_given_z, z, r.log_prob(z))
-        axes = [1] * (log_w0.ndim + 2 - eps_r.ndim)  # ones, so that n is the first axis
-        z_r, log_r = draw(r, eps_r.reshape(len(eps_r), *axes, *eps_r.shape[1:]))
-        log_w = log_weight(decoder(z_r).log_prob(x), z_r, log_r)  # (n, ..., batch)
+        log_px_given_z, _, log_w0, log_w = weighed(decoder, auxiliary, p, x, z, eps_r)
         return log_px_given_z - log_means(log_w0, log_w)  # (2, ..., batch): with w_0, without
 
     return expect(p, bounds, eps)
+
+
+def weighed(decoder, auxiliary, p, x, z, eps_r):
+    """log p(x|z) of z, (..., batch), and of the n proposals, (n, ..., batch); log w of both."""
+    r, log_px_given_z = auxiliary(x), p.log_prob(x)
+    log_w0 = log_weight(log_px_given_z, z, r.log_prob(z))
+    axes = [1] * (log_w0.ndim + 2 - eps_r.ndim)  # ones, so that n is the first axis
+    z_r, log_r = draw(r, eps_r.reshape(len(eps_r), *axes, *eps_r.shape[1:]))
+    others = decoder(z_r).log_prob(x)
+    return log_px_given_z, others, log_w0, log_weight(others, z_r, log_r)
+
+
+def iwae(encoder, decoder, x, eps):
+    """log mean(w_1 ... w_k) <= log p(x), with proposals from q(z|x): Burda et al. (2016).
+
+    The ELBO of k draws, and for k = 1 the ELBO with a sampled KL. x (..., batch, features), eps
+    (k, ..., batch, latent) ~ N(0, I) -> (..., batch), nats.
+    """
+    x, eps = reals("x", x), reals("eps", eps)
+    require("eps.shape", eps.shape, eps.ndim > 2 and len(eps), "(k >= 1, ..., batch, latent)")
+    z, log_q = draw(encoder(x), eps)
+    return log_mean_exp(log_weight(decoder(z).log_prob(x), z, log_q))
+
+
+# ------------------------------------------------------------- maximise ELBO subject to I = M
+
+C, RHO = 10.0, 5.0  # how hard the constraint is enforced
+LAMBDA_RATE = 0.1  # a step moves lambda by this times the gap
+RAMP = 0.4  # the fraction of the steps over which the target rises from 0 to M; then lambda moves
+
+
+def lagrangian(gap, multiplier):
+    """lambda (I - M) - rho/2 (I - M)^2 and its slope in I; gap = M - I, I as estimated.
+
+    Added to the ELBO. While training, lambda itself rises with the gap, so that at the end the gap
+    is zero with whatever slope that takes: none where the constraint costs no likelihood.
+    """
+    return -(multiplier + RHO / 2 * gap) * gap, multiplier + RHO * gap
+
+
+def penalty(gap, multiplier=None):
+    """-C |I - M| and its slope in I; gap = M - I, I as estimated. Added to the ELBO."""
+    return -C * np.abs(gap), C * np.sign(gap)
+
+
+def ascended(multiplier, gap, two_sided):
+    """lambda after a step up the gap, faster where I = 0 asks for lambda -> -inf; limited."""
+    pace = np.maximum(1, -multiplier) if two_sided else 1
+    most = LAMBDA_MOST[two_sided]  # 50, or 5: by the bound alone lambda might rise for ever
+    return np.clip(multiplier + LAMBDA_RATE * gap * pace, -most, most)
+
+
+LAGRANGIAN = Method("lagrangian", lambda t, gap, multiplier: (1, 1, lagrangian(gap, multiplier)[1]))
+PENALTY = Method("penalty", lambda t, gap, multiplier: (1, 1, penalty(gap)[1]))
+METHODS = {method.name: method for method in (LAGRANGIAN, PENALTY, VAE, infomax())}
+
+# ------------------------------------------------------------------------------- training
+
+SHARD = 96  # models trained together: as many as stay in cache
+
+
+def fit(
+    data,
+    *,
+    likelihood="gaussian",
+    information=(None,),
+    seeds=1,
+    seed=0,
+    steps=4000,
+    batch=128,
+    hidden=16,
+    latent=1,
+    method="lagrangian",
+    r_samples=4,
+    q_samples=1,
+    learning_rate=1.5e-2,
+    dtype="float32",
+    progress=None,
+    jobs=1,
+) -> Fit:
+    """max_theta ELBO subject to I_p(z, x) = M, one model per target and seed. Poster: "Idea".
+
+    data: array (n, features), rows equally likely, or a callable data(rng, n) -> (n, features),
+    first asked for one row; one-hot for a categorical likelihood, zeros and ones for a Bernoulli
+    one (more than 12: no targets). likelihood: a Likelihood or the name of one, "gaussian",
+    "categorical" or "bernoulli". information: targets M in nats, None for no constraint (a VAE).
+    method: a Method or the name of one ("lagrangian", "penalty", "vae", "im"), one for all
+    or one per target. r_samples: proposals from r in the estimate of I (0: the poster's bound);
+    q_samples: draws from q in the ELBO (1: the poster's; more: `iwae`). seeds: models per target,
+    from `seed` on; models are ordered target-major, and one is the same, byte for byte, in whatever
+    company it is trained. steps: of Adam, whose learning_rate falls to 0; batch: examples per step,
+    rounded up to even; hidden: units; latent: dimension of the code. progress(steps done, worst
+    |I - M|) is called now and then. jobs: processes that share the models, where a fork is safe; it
+    does not change them. ValueError: what is not legal. Warnings: what came out wrong.
+    """
+    counts = {"seeds": seeds, "steps": steps, "batch": batch, "hidden": hidden, "latent": latent}
+    counts |= {"q_samples": q_samples, "jobs": jobs}
+    check_numbers(counts, seed, r_samples, learning_rate, dtype)
+    seeds, steps, batch, hidden, latent, q_samples, jobs = map(int, counts.values())
+    likelihood = named("likelihood", likelihood, LIKELIHOODS, Likelihood)
+    sample, features, most = batches.sampler(data, likelihood)
+    targets, methods = checked_targets(information, method, METHODS, most)
+    sizes = {"features": features, "latent": latent, "hidden": hidden}
+    sizes |= {"r_samples": int(r_samples), "q_samples": q_samples}
+    models = untrained(targets, methods, int(seed), seeds, likelihood=likelihood, **sizes)
+
+    def train(shard, report):
+        weigh = weigher(models, [methods[k // seeds] for k in shard], dtype)
+        given = batches.start(models[shard], sample, dtype, steps, batch)
+        return _train(models[shard], *given, weigh, report, float(learning_rate), steps)
+
+    show = progress and (lambda share, gap: progress(share * steps, gap))
+    trained = _in_shards(models, train, jobs, show)
+    looked_at = sample(np.random.default_rng(0), 500)
+    for fault in (*batches.scale_faults(looked_at, likelihood.discrete), *trained.faults()):
+        warnings.warn(fault, TrainingWarning, stacklevel=2)
+    return trained
+
+
+def _in_shards(models, train, jobs, progress):
+    """All models, each trained once: train(indices, report) a shard, equal seeds side by side."""
+    order = np.argsort(models.seeds, kind="stable")
+    n = min(len(order), jobs * -(-len(order) // (jobs * SHARD)))  # so that all jobs end together
+    tasks = [partial(train, shard) for shard in np.array_split(order, n)]
+    parts = zip(*processes.parallel(tasks, jobs, progress))
+    params, diverged, history = (np.concatenate(part)[np.argsort(order)] for part in parts)
+    history = dict(zip(HISTORY, np.moveaxis(history, 1, 0)))
+    return replace(models, params=params, diverged=diverged, history=history)
+
+
+@np.errstate(all="ignore")  # a model that diverges is frozen
+def _train(models, params, given, weigh, report, learning_rate, steps):
+    """Every step moves all networks: decoder up v ELBO + w I, encoder ELBO, auxiliary the bound.
+
+    -> weights (K, size), diverged (K,), history (K, of HISTORY, steps).
+    """
+    m, v, multiplier = np.zeros_like(params), np.zeros_like(params), np.zeros(len(params))
+    constrained, wanted = ~np.isnan(models.targets), np.nan_to_num(models.targets)
+    diverged, history = models.diverged, np.empty((len(params), len(HISTORY), steps), "float32")
+    for step, (x, eps_q, z, eps_x, eps_r, dropped) in enumerate(given):
+        lower, upper, information_grad = _information(models, params, z, eps_x, eps_r)
+        information = (lower + upper) / 2
+        target = wanted * min(1, step / (RAMP * steps))
+        gap = np.where(constrained, target - information, 0)
+        seen = models.networks(params), x, eps_q  # for methods with a gap of their own
+        gap, (reconstruction, beta, weight) = weigh(step / steps, gap, multiplier, *seen)
+
+        def elbo_of(params):
+            decoder, encoder, _ = models.networks(params, *dropped)
+            if models.q_samples > 1:
+                return iwae(encoder, decoder, x, eps_q)
+            return elbo(encoder, decoder, x, eps_q, beta)
+
+        mean_elbo, grad = _mean_and_grad(elbo_of, params)
+        grad[:, models.layout.part["decoder"]] *= reconstruction
+        grad = models.layout.clip(grad + information_grad(weight))
+        rate = learning_rate * 0.5 * (1 + math.cos(math.pi * step / steps))
+        move, m, v = nets.adam(grad, m, v, step + 1, rate)
+        if step >= RAMP * steps:
+            multiplier = ascended(multiplier, gap, models.r_samples > 0)
+
+        moved = params + move
+        diverged[(diverged < 0) & ~np.isfinite(moved).all(-1)] = step
+        params = np.where((diverged < 0)[:, None], moved, params)
+        history[..., step] = np.transpose([target, lower, upper, mean_elbo, multiplier])
+        if step % batches.CHUNK == 0:
+            off = np.where(constrained, wanted - information, 0)
+            report(step / steps, np.abs(off).max())
+    return params, diverged, history
+
+
+def _information(models, params, z, eps_x, eps_r):
+    """Estimates of I from below and above, (models,) each, and their gradient for a given weight.
+
+    With a weight > 0 the decoder ascends the lower one, with < 0 it descends the upper one; with
+    no proposals, or drawn bits, both are the infomax bound. omega ascends the infomax bound alone,
+    whatever the weight. Were it weighted, a negative weight (I above M) would pay omega for being
+    wrong: a bad r lowers the bound, too, and leaves the information where it is.
+    """
+    # constants: the decoder while r ascends (with proposals), r while the decoder ascends
+    fixed_decoder, _, fixed_auxiliary = models.networks(params)
+
+    def infomax_of(own):
+        decoder, _, auxiliary = models.networks(own)
+        p = fixed_decoder if len(eps_r) or models.bits_drawn else decoder
+        return infomax_bound(p, auxiliary, z, eps_x)
+
+    def bounds_of(own):
+        decoder, _, _ = models.networks(own)
+        return both_bounds(decoder, fixed_auxiliary, z, eps_x, eps_r)
+
+    bound, grad = _mean_and_grad(infomax_of, params)
+    if models.bits_drawn or not len(eps_r):
+
+        def information_grad(weight):
+            grad[:, models.layout.part["decoder"]] *= weight
+            return grad
+
+        return bound, bound, information_grad
+    vjp, bounds = make_vjp(bounds_of, params)  # (2, models, batch)
+
+    def information_grad(weight):
+        share = np.stack([np.maximum(weight, 0), np.minimum(weight, 0)]) / bounds.shape[-1]
+        return vjp(np.broadcast_to(share, bounds.shape).astype(bounds.dtype)) + grad
+
+    return *bounds.mean(-1), information_grad
+
+
+def _mean_and_grad(values, params):
+    """Mean over the batch of values(params), (models, batch), and its gradient."""
+    vjp, value = make_vjp(values, params)
+    return value.mean(-1), vjp(np.full_like(value, 1 / value.shape[-1]))
+
+
+# ---------------------------------------------------- evaluation: an interval that holds I
 
 
 def information_interval(decoder, auxiliary, z, eps, eps_r, confidence=0.99):
@@ -190,9 +401,7 @@ def _one_sided(bound, controls, side, confidence):
     """The mean of bound (..., batch), and on this side of it what it may be off by chance."""
     batch, t = len(controls), NormalDist().inv_cdf(confidence)
     centred, values = controls - controls.mean(0), np.moveaxis(bound, -1, 0).reshape(batch, -1)
-    gram = centred.T @ centred + 1e-9 * batch * np.eye(centred.shape[-1])  # were all z the same
-    slopes = np.linalg.solve(gram, centred.T @ (values - values.mean(0)))
-    values = values - controls @ slopes
+    values = values - controls @ np.linalg.lstsq(centred, values - values.mean(0))[0]
     std = values.std(0, ddof=1 + controls.shape[-1])
     with np.errstate(invalid="ignore"):  # no spread, no skew
         skew = np.nan_to_num(side * ((values - values.mean(0)) ** 3).mean(0) / std**3)
@@ -207,13 +416,9 @@ def averaged_bounds(decoder, auxiliary, z, eps, eps_r):
     same, the variance is several times smaller.
     """
     n, p = len(eps_r), decoder(z)
-    x = p.sample(eps)
-    r = auxiliary(x)
-    z_r, log_r = draw(r, eps_r.reshape(n, *[1] * (x.ndim + 1 - eps_r.ndim), *eps_r.shape[1:]))
-    log_px_given_z, others = p.log_prob(x), decoder(z_r).log_prob(x)
-    log_w0 = log_weight(log_px_given_z, z, r.log_prob(z))
-    log_w = np.concatenate([log_w0[None], log_weight(others, z_r, log_r)])  # (n + 1, ..., batch)
-    log_px_given_z = np.concatenate([log_px_given_z[None], others])
+    own, others, log_w0, log_w = weighed(decoder, auxiliary, p, p.sample(eps), z, eps_r)
+    log_w = np.concatenate([log_w0[None], log_w])  # (n + 1, ..., batch)
+    log_px_given_z = np.concatenate([np.broadcast_to(own, others.shape[1:])[None], others])
     mean = log_mean_exp(log_w)
     share = np.exp(log_w - mean) / (n + 1)
     places = np.arange(n + 1).reshape(-1, *[1] * mean.ndim)
@@ -223,206 +428,3 @@ def averaged_bounds(decoder, auxiliary, z, eps, eps_r):
     upper = log_px_given_z - np.where(largest, rest, without)
     expected = lambda each: np.where(share > 0, share * each, 0).sum(0)
     return expected(log_px_given_z) - mean, expected(upper)
-
-
-def iwae(encoder, decoder, x, eps):
-    """log mean(w_1 ... w_k) <= log p(x), with proposals from q(z|x): Burda et al. (2016).
-
-    The ELBO of k draws, and for k = 1 the ELBO with a sampled KL. x (..., batch, features), eps
-    (k, ..., batch, latent) ~ N(0, I) -> (..., batch), nats.
-    """
-    x, eps = reals("x", x), reals("eps", eps)
-    legal = eps.ndim > 2 and len(eps)
-    require("eps.shape", eps.shape, legal, "(k >= 1, ..., batch, latent)")
-    z, log_q = draw(encoder(x), eps)
-    return log_mean_exp(log_weight(decoder(z).log_prob(x), z, log_q))
-
-
-# ------------------------------------------------------------- maximise ELBO subject to I = M
-
-C, RHO = 10.0, 5.0  # how hard the constraint is enforced
-LAMBDA_RATE = 0.1  # a step moves lambda by this times the gap
-RAMP = 0.4  # the fraction of the steps over which the target rises from 0 to M; then lambda moves
-
-
-def lagrangian(gap, multiplier):
-    """lambda (I - M) - rho/2 (I - M)^2 and its slope in I; gap = M - I, I as estimated.
-
-    Added to the ELBO. While training, lambda itself rises with the gap, so that at the end the gap
-    is zero with whatever slope that takes: none where the constraint costs no likelihood.
-    """
-    return -(multiplier + RHO / 2 * gap) * gap, multiplier + RHO * gap
-
-
-def penalty(gap, multiplier=None):
-    """-C |I - M| and its slope in I; gap = M - I, I as estimated. Added to the ELBO."""
-    return -C * np.abs(gap), C * np.sign(gap)
-
-
-def ascended(multiplier, gap, proposals):
-    """lambda after a step up the gap, faster where I = 0 asks for lambda -> -inf; limited."""
-    pace = np.maximum(1, -multiplier) if proposals else 1
-    most = LAMBDA_MOST[proposals]
-    return np.clip(multiplier + LAMBDA_RATE * gap * pace, -most, most)
-
-
-LAGRANGIAN = Method("lagrangian", lambda t, gap, multiplier: (1, 1, lagrangian(gap, multiplier)[1]))
-PENALTY = Method("penalty", lambda t, gap, multiplier: (1, 1, penalty(gap)[1]))
-METHODS = {method.name: method for method in (LAGRANGIAN, PENALTY, VAE, infomax())}
-
-# ------------------------------------------------------------------------------- training
-
-SHARD = 96  # models trained together: as many as stay in cache
-
-
-def fit(
-    data,
-    *,
-    likelihood="gaussian",
-    information=(None,),
-    seeds=1,
-    seed=0,
-    steps=4000,
-    batch=128,
-    hidden=16,
-    latent=1,
-    method="lagrangian",
-    r_samples=4,
-    q_samples=1,
-    learning_rate=1.5e-2,
-    dtype="float32",
-    progress=None,
-    jobs=1,
-) -> Fit:
-    """max_theta ELBO subject to I_p(z, x) = M, one model per target and seed. Poster: "Idea".
-
-    data: array (n, features), rows equally likely, or a callable data(rng, n) -> (n, features),
-    first asked for one row; one-hot for a categorical likelihood, zeros and ones for a Bernoulli
-    one (more than 12: no targets). likelihood: a Likelihood or the name of one, "gaussian",
-    "categorical" or "bernoulli". information: targets M in nats, None for no constraint (a VAE).
-    method: a Method or the name of one ("lagrangian", "penalty", "vae", "im"), one for all
-    or one per target. r_samples: proposals from r in the estimate of I (0: the poster's bound);
-    q_samples: draws from q in the ELBO (1: the poster's; more: `iwae`). seeds: models per target,
-    from `seed` on; models are ordered target-major, and one is the same, byte for byte, in whatever
-    company it is trained. steps: of Adam, whose learning_rate falls to 0; batch: examples per step,
-    rounded up to even; hidden: units; latent: dimension of the code. progress(steps done, worst
-    |I - M|) is called now and then. jobs: processes that share the models, where a fork is safe; it
-    does not change them. ValueError: what is not legal. Warnings: what came out wrong.
-    """
-    counts = {"seeds": seeds, "steps": steps, "batch": batch, "hidden": hidden, "latent": latent}
-    counts |= {"q_samples": q_samples, "jobs": jobs}
-    check_numbers(counts, seed, r_samples, learning_rate, dtype)
-    seeds, steps, batch, hidden, latent, q_samples, jobs = map(int, counts.values())
-    likelihood = named("likelihood", likelihood, LIKELIHOODS, Likelihood)
-    sample, most = batches.sampler(data, likelihood)
-    features = sample(np.random.default_rng(0), 1).shape[-1]
-    targets, methods = checked_targets(information, method, METHODS, most)
-    sizes = {"features": features, "latent": latent, "hidden": hidden}
-    sizes |= {"r_samples": int(r_samples), "q_samples": q_samples}
-    models = untrained(targets, methods, int(seed), seeds, likelihood=likelihood, **sizes)
-
-    def train(shard, report):
-        weigh = weigher(models, [methods[k // seeds] for k in shard], dtype)
-        given = batches.start(models[shard], sample, dtype, steps, batch)
-        return _train(models[shard], *given, weigh, report, float(learning_rate), steps)
-
-    show = progress and (lambda share, gap: progress(share * steps, gap))
-    trained = _in_shards(models, train, jobs, show)
-    looked_at = sample(np.random.default_rng(0), 500)
-    for fault in (*batches.scale_faults(looked_at, likelihood.discrete), *trained.faults()):
-        warnings.warn(fault, TrainingWarning, stacklevel=2)
-    return trained
-
-
-def _in_shards(models, train, jobs, progress):
-    """All models, each trained once: train(indices, report) a shard, equal seeds side by side."""
-    order = np.argsort(models.seeds, kind="stable")
-    n = min(len(order), jobs * -(-len(order) // (jobs * SHARD)))
-    tasks = [partial(train, shard) for shard in np.array_split(order, n)]
-    parts = zip(*processes.parallel(tasks, jobs, progress))
-    params, diverged, history = (np.concatenate(part)[np.argsort(order)] for part in parts)
-    history = dict(zip(HISTORY, np.moveaxis(history, 1, 0)))
-    return replace(models, params=params, diverged=diverged, history=history)
-
-
-@np.errstate(all="ignore")  # a model that diverges is frozen
-def _train(models, params, given, weigh, report, learning_rate, steps):
-    """Every step moves all networks: decoder up ELBO + w I, encoder the ELBO, auxiliary the bound.
-
-    -> weights (K, size), diverged (K,), history (K, of HISTORY, steps).
-    """
-    m, v, multiplier = np.zeros_like(params), np.zeros_like(params), np.zeros(len(params))
-    constrained, wanted = ~np.isnan(models.targets), np.nan_to_num(models.targets)
-    diverged, history = models.diverged, np.empty((len(params), len(HISTORY), steps), "float32")
-    for step, (x, eps_q, *information_noise, dropped) in enumerate(given):
-        lower, upper, information_grad = _information(models, params, *information_noise)
-        target = wanted * min(1, step / (RAMP * steps))
-        gap = np.where(constrained, target - (lower + upper) / 2, 0)
-        seen = models.networks(params), x, eps_q
-        reconstruction, beta, weight = weigh(step / steps, gap, multiplier, *seen)
-
-        def elbo_of(params):
-            decoder, encoder, _ = models.networks(params, *dropped)
-            if models.q_samples > 1:
-                return iwae(encoder, decoder, x, eps_q)
-            return elbo(encoder, decoder, x, eps_q, beta)
-
-        mean_elbo, grad = _mean_and_grad(elbo_of, params)
-        grad[:, models.layout.part["decoder"]] *= reconstruction
-        grad = models.layout.clip(grad + information_grad(weight))
-        rate = learning_rate * 0.5 * (1 + math.cos(math.pi * step / steps))
-        move, m, v = nets.adam(grad, m, v, step + 1, rate)
-        if step >= RAMP * steps:
-            multiplier = ascended(multiplier, gap, models.r_samples > 0)
-
-        moved = params + move
-        diverged[(diverged < 0) & ~np.isfinite(moved).all(-1)] = step
-        params = np.where((diverged < 0)[:, None], moved, params)
-        history[..., step] = np.transpose([target, lower, upper, mean_elbo, multiplier])
-        if step % batches.CHUNK == 0:
-            report(
-                step / steps, np.abs(np.where(constrained, wanted - (lower + upper) / 2, 0)).max()
-            )
-    return params, diverged, history
-
-
-def _information(models, params, z, eps_x, eps_r):
-    """Estimates of I from below and above, (models,) each, and their gradient for a given weight.
-
-    With a weight > 0 the decoder ascends the lower one, with < 0 it descends the upper one; with
-    no proposals, or drawn bits, both are the infomax bound. omega ascends the infomax bound alone,
-    whatever the weight. Were it weighted, a negative weight (I above M) would pay omega for being
-    wrong: a bad r lowers the bound, too, and leaves the information where it is.
-    """
-    fixed_decoder, _, fixed_auxiliary = models.networks(params)  # no gradient reaches params here
-
-    def infomax_of(own):
-        decoder, _, auxiliary = models.networks(own)
-        p = fixed_decoder if len(eps_r) or models.bits_drawn else decoder
-        return infomax_bound(p, auxiliary, z, eps_x)
-
-    def bounds_of(own):
-        decoder, _, _ = models.networks(own)
-        return both_bounds(decoder, fixed_auxiliary, z, eps_x, eps_r)
-
-    bound, grad = _mean_and_grad(infomax_of, params)
-    if models.bits_drawn or not len(eps_r):
-
-        def ascent(weight):
-            grad[:, models.layout.part["decoder"]] *= weight
-            return grad
-
-        return bound, bound, ascent
-    vjp, bounds = make_vjp(bounds_of, params)  # (2, models, batch)
-
-    def ascent(weight):
-        each = np.stack([np.maximum(weight, 0), np.minimum(weight, 0)]) / bounds.shape[-1]
-        return vjp(np.broadcast_to(each, bounds.shape).astype(bounds.dtype)) + grad
-
-    return *bounds.sum(-1) / bounds.shape[-1], ascent
-
-
-def _mean_and_grad(values, params):
-    """Mean over the batch of values(params), (models, batch), and its gradient."""
-    vjp, value = make_vjp(values, params)
-    return value.sum(-1) / value.shape[-1], vjp(np.full_like(value, 1 / value.shape[-1]))

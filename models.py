@@ -122,14 +122,16 @@ def infomax(start=0) -> Method:
 
 
 def weigher(models, methods, dtype):
-    """weigh(progress, gap, multiplier, networks, x, eps) -> (3, models, 1), by each one's method.
+    """weigh(progress, gap, multiplier, networks, x, eps) -> gap, weights, by each model's method.
 
-    The weights of reconstruction, KL and I. Where a method has a gap of its own, it is put in gap.
+    The gap is the method's own where it has one; the weights, (3, models, 1), are those of
+    reconstruction, KL and I.
     """
     members = {method: np.array([own == method for own in methods]) for method in methods}
     weights = np.ones((3, len(methods), 1), dtype)
 
     def weigh(progress, gap, multiplier, *seen):
+        gap = gap.copy()
         for method, own in members.items():
             if method.gap:
                 gap[own] = method.gap(progress, *seen)[own]
@@ -144,7 +146,7 @@ def weigher(models, methods, dtype):
         legal = not models.bits_drawn or (weight == 0).all()
         rule = f"at most {MOST_BITS} for binary x and a weight on I: draws of x have no gradient"
         require("features", models.features, legal, rule)
-        return weights
+        return gap, weights
 
     return weigh
 
@@ -152,6 +154,7 @@ def weigher(models, methods, dtype):
 # ------------------------------------------------------------------------------ trained models
 
 LAMBDA_MOST = {True: 50.0, False: 5.0}  # with proposals; without, r may never certify M
+OFF = 0.05  # nats from M, by the training's own estimate, of which a warning tells
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -228,12 +231,13 @@ class Fit:
         for model in self:
             name = f"{model.methods}, target {model.targets:.7g}, seed {model.seeds}"
             lower, upper = model.at_the_end()
-            limit = abs(model.history["multiplier"][-1]) >= LAMBDA_MOST[self.r_samples > 0]
+            most, last = LAMBDA_MOST[self.r_samples > 0], model.history["multiplier"][-1]
             if model.diverged >= 0:
                 yield f"{name}: diverged and was frozen at step {model.diverged}"
-            elif abs((lower + upper) / 2 - model.targets) > 0.05:
-                why = "; the multiplier is at its limit: more steps, or units, or a lower M"
-                why = why if limit else ""
+            elif abs((lower + upper) / 2 - model.targets) > OFF:
+                why = "more steps, or " + ("units, or a lower M" if last > 0 else "r_samples")
+                limit = model.methods == "lagrangian" and abs(last) >= most
+                why = f"; the multiplier is at its limit: {why}" if limit else ""
                 yield f"{name}: I is between {lower:.3f} and {upper:.3f} by its estimate{why}"
 
     def __repr__(self):
@@ -255,9 +259,11 @@ class Fit:
     def select(self, **wanted):
         """The one model of this target (None: it has none), seed and method, any of the three."""
         columns = {"target": self.targets, "seed": self.seeds, "method": self.methods}
+        require("select", [*wanted], wanted.keys() <= columns.keys(), f"some of {[*columns]}")
         same = np.full(len(self), True)
         for name, value in wanted.items():
-            same &= np.isnan(columns[name]) if value is None else columns[name] == value
+            free = value is None and name == "target"
+            same &= np.isnan(self.targets) if free else columns[name] == value
         found = np.flatnonzero(same)
         if len(found) != 1:
             known = ", ".join(f"{n}s {np.unique(own).tolist()}" for n, own in columns.items())

@@ -71,7 +71,10 @@ def _numbers(path, names, values):
         names=tuple(names),
         units=(mean, std),
     )
-    return problem, mae.GAUSSIAN, f"{len(data)} rows of {', '.join(names)}; standardised"
+    few = len(np.unique(data)) if one else len(data)
+    hint = f"; only {few} values: categories are words, not numbers" * (few < min(20, len(data)))
+    read = f"{len(data)} rows of {', '.join(names)}; standardised{hint}"
+    return problem, mae.GAUSSIAN, read
 
 
 def _log_likelihood(model, rows):

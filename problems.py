@@ -152,14 +152,17 @@ def capacity(level):
 
 
 def control_vae(level):
-    """beta, from 1 on, by a controller: of the error, and of their sum (Shao et al., 2020)."""
+    """beta, from 1 on, by a controller: of the error, and of their sum (Shao et al., 2020).
+
+    The sum is `fit`'s multiplier: it begins when the target has risen, and is limited.
+    """
     beta = lambda gap, total: 1 + 0.01 / (1 + np.exp(gap)) - 0.1 * total
     weights = lambda t, gap, total: (1, np.maximum(beta(gap, total), 0), 0)
     return mae.Method(f"control:{level:.3g}", weights, rate_at(level))
 
 
 def geco(level):
-    """min KL, distortion at the level: its multiplier 1 / beta (Rezende & Viola, 2018)."""
+    """min KL, distortion at the level: 1 / beta by the multiplier (Rezende & Viola, 2018)."""
 
     def gap(t, networks, x, eps):
         decoder, encoder, _ = networks
@@ -214,7 +217,7 @@ def on_categories(probs, rows=None):
     return Problem(
         data=data,
         optimum=-entropy,
-        most=math.log(len(probs)),
+        most=entropy,
         rows=data(np.random.default_rng(0), rows) if rows else every,
         data_mean=lambda values: (np.array(values(every)) @ probs, 0.0),  # sums: no error
         truth=lambda x: x @ probs,
@@ -267,6 +270,8 @@ def gaussian_ceiling(categories):
 UNIFORM = on_categories(np.full(10, 0.1))._replace(ceiling=gaussian_ceiling(10))  # Figure 5
 
 STD = 0.5  # of the restricted decoder of Figure 4
+GAUSS, TENS = (NORMAL, mae.GAUSSIAN), (UNIFORM, mae.CATEGORICAL)  # data and decoder
+FIXED = NORMAL, mae.fixed_variance(STD)
 
 
 def restricted_curve(information):

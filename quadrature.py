@@ -44,7 +44,8 @@ def exact_log_likelihood(decoder, x, tol=None, with_error=False, latent=1):
 def exact_posterior(decoder, x, z, tol=None, with_error=False):
     """p(z|x) = p(x|z) p(z) / p(x); x (..., batch, features), z (points, latent): a grid of codes.
 
-    -> (..., batch, points), a density in z, which integrates to 1; its error grows with it.
+    -> (..., batch, points), a density in z, which integrates to 1; its error is that of log p(x)
+    times the density.
     """
     x, z = _finite(x), _finite(z, "z")
     codes = Codes(decoder, tol, z.shape[-1])
@@ -397,8 +398,8 @@ def code_ends(reach, latent=1):
 def data_ends(mean, width, stds, sparse):
     """Panel ends for an integral over a mixture of peaks (any shapes): none skips a narrow one.
 
-    A panel is at most 32 sparse times as long as the narrowest peak that it starts in is wide, and
-    where a much narrower one begins, so does a panel.
+    A panel is at most 32 sparse widths long, of the narrowest peak that it starts in, and where a
+    much narrower peak begins, so does a panel.
     """
     low, high = mean - stds * width, mean + stds * width
     longest = (high.max() - low.min()) / 6
@@ -536,7 +537,7 @@ def integrate(integrand, ends, tol, negligible=-np.inf, spent=None, most=lambda 
     high) bounds log w. Errors are relative to the mass and e^negligible. spent: points so far.
     """
     spent, dims = Counter() if spent is None else spent, len(ends)
-    (points, rule), room, kept = RULES[dims], 32, 16 * 4**dims
+    (points, rule), room, kept = RULES[dims], 32, 16 * 4**dims  # kept panels share the tolerance
     todo = np.stack([grid(*side).T for side in zip(*[(e[:-1], e[1:]) for e in ends])])
     shortest = 1e-13 * max(e[-1] - e[0] for e in ends)
     scale, sums, errors, means = -np.inf, np.zeros(1), np.zeros(1), np.zeros(1)
@@ -548,14 +549,14 @@ def integrate(integrand, ends, tol, negligible=-np.inf, spent=None, most=lambda 
         old, scale = scale, np.maximum(scale, top.max(-1))
         sums, errors = sums * np.exp(old - scale), errors * np.exp(old - scale)
         part, tails = panel_sums(log_w, values, means, scale, high - low, rule)
-        # what rounding leaves of a sum, and of an exponent that is large itself
+        # of a sum, and of an exponent that is large itself
         rounding = (4e-15 + 1e-15 * np.minimum(np.abs(top), 1e14)) * np.abs(part)
         totals, error = sums + part.sum(-1), tails.sum(0)
         mass = totals[0] + np.exp(np.minimum(negligible - scale, 700))
         small = (max(tol, 1e-13) / kept * mass + 1e-15 * np.abs(totals))[..., None] + rounding
         # a peak may stand between two points: log w varies by tens of nats, and more would matter
         hidden = np.minimum(2 * top - bottom, most(low, high))
-        split = (top - bottom > 60) & (hidden > scale[..., None] - FAR) | (error > small).any(0)
+        split = ((top - bottom > 60) & (hidden > scale[..., None] - FAR)) | (error > small).any(0)
         split = split.reshape(-1, low.shape[1]).any(0) & ((high - low).max(0) > shortest)
         kept += np.count_nonzero(~split)
         sums = sums + part[..., ~split].sum(-1)
@@ -565,7 +566,7 @@ def integrate(integrand, ends, tol, negligible=-np.inf, spent=None, most=lambda 
         means[0] = 0
         errors = errors + np.abs(means - old) * errors[0]
         share = (tails / np.maximum(small, 1e-300))[..., split]
-        todo = np.concatenate([todo, halves(low[:, split], high[:, split], share)], -1)
+        todo = np.concatenate([todo, halved(low[:, split], high[:, split], share)], -1)
         spent["points"] += log_w.size
         if spent["points"] > MOST_POINTS:
             raise QuadratureError(f"tol={tol:.1e} is out of reach of {MOST_POINTS} points")
@@ -600,7 +601,7 @@ def panel_sums(log_w, values, means, scale, lengths, rule):
     return sums * volume, np.stack(tails) * volume
 
 
-def halves(low, high, share):
+def halved(low, high, share):
     """The panels halved, along the axis of the largest share: (2, dims, panels)."""
     largest = share.max(tuple(range(1, share.ndim - 1)))  # (dims, panels)
     along = (largest + 1e-9 * (high - low)).argmax(0) == np.arange(len(low))[:, None]

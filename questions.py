@@ -24,7 +24,7 @@ import models
 import nets
 import processes
 from problems import (
-    LINES, NORMAL, SEQUENCES, STD, STRINGS, UNIFORM, autoregressive, evaluate, holding, values,
+    FIXED, GAUSS, LINES, SEQUENCES, STRINGS, TENS, autoregressive, evaluate, holding, values,
 )  # fmt: skip
 
 # ------------------------------------------------------------------------- training in the open
@@ -61,8 +61,8 @@ def train(
     the estimate of I. constrained: r ascends the constrained objective in place of the bound.
     look(step, models, estimate of I, bound of their weights on this batch) comes before every step.
     """
-    sample, _ = batches.sampler(data, likelihood)
-    sizes = {"features": sample(np.random.default_rng(0), 1).shape[-1], "latent": 1, "hidden": 16}
+    sample, features, _ = batches.sampler(data, likelihood)
+    sizes = {"features": features, "latent": 1, "hidden": 16}
     sizes |= {"r_samples": r_samples, "q_samples": q_samples, "likelihood": likelihood}
     fit = models.untrained(information, [mae.LAGRANGIAN] * len(information), seed, seeds, **sizes)
     params, given = batches.start(fit, sample, dtype, steps * r_steps, batch)
@@ -70,18 +70,22 @@ def train(
     estimate = estimate or (mae.information_bounds if r_samples else one_sided)
     elbo = mae.iwae if q_samples > 1 else mae.elbo
 
-    def ascend(objective, step, part=slice(None)):
-        grad = fit.layout.clip(elementwise_grad(objective)(params))[:, part]
-        rate = 0.0075 * (1 + math.cos(math.pi * step / steps))
-        move, m[:, part], v[:, part] = nets.adam(grad, m[:, part], v[:, part], step + 1, rate)
-        params[:, part] += move
+    r = fit.layout.part["auxiliary"]
+    others = slice(r.start)
+
+    def ascend(objective, step, *updates):  # (weights, how many updates they have had with this)
+        grad = fit.layout.clip(elementwise_grad(objective)(params))
+        rate = 1.5e-2 * 0.5 * (1 + math.cos(math.pi * step / steps))
+        for part, t in updates:
+            move, m[:, part], v[:, part] = nets.adam(grad[:, part], m[:, part], v[:, part], t, rate)
+            params[:, part] += move
 
     for step in range(steps):
         now = fit.networks(params)  # they move with params, but no gradient passes through them
         bound = lambda own: mae.infomax_bound(now[0], fit.networks(own)[R], *noise[:2]).mean(-1)
-        for _ in range(r_steps - 1):
+        for i in range(1, r_steps):
             _, _, *noise, _ = next(given)
-            ascend(bound, step, fit.layout.part["auxiliary"])
+            ascend(bound, step, (r, step * r_steps + i))
         x, eps_q, *noise, _ = next(given)
         middle = sum(side.mean(-1) / 2 for side in estimate(now[0], now[stand_in], *noise))
         gap = fit.targets * min(1, step / (mae.RAMP * steps)) - middle
@@ -95,7 +99,7 @@ def train(
             ascent = elbo(own[Q], own[0], x, eps_q).mean(-1) + information.mean(-1)
             return ascent if constrained else ascent + bound(params)
 
-        ascend(objective, step)
+        ascend(objective, step, (others, step + 1), (r, (step + 1) * r_steps))
         if step >= mae.RAMP * steps:
             multiplier = mae.ascended(multiplier, gap, r_samples > 0)
     return replace(fit, params=params, history={"multiplier": multiplier[:, None]})
@@ -153,11 +157,10 @@ def traced(question, setting, data, target, points, settings, chosen, report):
 
 # ----------------------------------------------------------------------------------- the questions
 
-GAUSS, TENS = (NORMAL, mae.GAUSSIAN), (UNIFORM, mae.CATEGORICAL)
-FIXED, CLUSTERS = (NORMAL, mae.fixed_variance(STD)), (LINES["two clusters"], mae.GAUSSIAN)
+CLUSTERS = LINES["two clusters"], mae.GAUSSIAN
 MAE, FREE = mae.LAGRANGIAN, (mae.annealed(0.5), mae.beta_vae(0.5), mae.infomax(0.1))
 OPEN, N4, N16 = {"way": train, "steps": 800}, {"r_samples": 4}, {"r_samples": 16}
-free = lambda *methods: dict.fromkeys([mae.VAE, *methods], [None])
+vae_and = lambda *methods: dict.fromkeys([mae.VAE, *methods], [None])
 
 
 def penalty(c):
@@ -199,16 +202,16 @@ def tasks():
     yield gradients
     yield betas
     for name, window, wanted, steps in (
-        ("causal", 6, free(*FREE[:2]) | {MAE: np.linspace(0.15, 3, 20).tolist()}, 600),
-        ("one bit back", 1, free(), 1200),
-        ("factorised", 0, free(), 1200),
+        ("causal", 6, vae_and(*FREE[:2]) | {MAE: np.linspace(0.15, 3, 20).tolist()}, 600),
+        ("one bit back", 1, vae_and(), 1200),
+        ("factorised", 0, vae_and(), 1200),
     ):
         data = SEQUENCES._replace(extras=read_back), autoregressive(name, window)
         own = {"batch": 32, "learning_rate": 0.02, "r_samples": 1, "seeds": 1, "steps": steps}
         yield partial(case, 9, name, data, wanted, own)
     yield costs
     for name, data, m, own in ("fixed variance", FIXED, 1, N4), ("ten values", TENS, 2, N16):
-        wanted = free(*FREE, *holding(data[0], m)) | {mae.PENALTY: [m], MAE: [m]}
+        wanted = vae_and(*FREE, *holding(data[0], m)) | {mae.PENALTY: [m], MAE: [m]}
         yield partial(case, 11, name, data, wanted, own)
 
 
@@ -244,7 +247,7 @@ def betas(chosen, report):
         ("two clusters", CLUSTERS, 1.0, np.linspace(0.92, 1, 6)),
         ("fixed variance", FIXED, 0.4, np.linspace(2.4, 3, 4)),
     ):
-        sweep, _ = case("8 sweep", name, data, free(*map(mae.beta_vae, grid)), {}, other)
+        sweep, _ = case("8 sweep", name, data, vae_and(*map(mae.beta_vae, grid)), {}, other)
         found = values(sweep, "information")[2:].reshape(-1, 2).mean(1)  # without the VAE's
         beta = round(float(np.interp(-target, -found, grid)), 4)
         slope = float(np.interp(beta, grid, np.gradient(found, grid)))

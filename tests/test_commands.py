@@ -72,7 +72,7 @@ WRONG = [  # arguments, words of the message
     ("split-normal --no-plot=1", "--no-plot"),
     ("categorical --information 2.31", "2.31 is more than x can hold, 2.302585"),
     ("methods --information none 1 2.31", "2.31 is more than x can hold, 2.302585"),
-    ("sequences --information 4.16", "4.16 is more than x can hold, 4.158883"),
+    ("sequences --information 3.15", "3.15 is more than x can hold, 3.146"),
     ("information --information 2.31", "2.31 is more than x can hold, 2.302585"),
     ("split-normal --r_samples 4", "--r_samples"),
     ("--information 0.5 split-normal", "NAME comes first: split-normal --information"),

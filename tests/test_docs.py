@@ -43,7 +43,7 @@ def test_what_was_printed_and_drawn_is_put_into_the_pages(tmp_path, monkeypatch)
 
     def main(arguments):
         asked.append(arguments)
-        folder = Path(arguments[-1]) / arguments[0]
+        folder = Path(arguments[arguments.index("--out") + 1]) / arguments[0]
         folder.mkdir(parents=True)
         (folder / "figure.png").write_text("rows")
 

@@ -99,6 +99,6 @@ def test_scaling_and_the_summary_are_drawn_from_their_rows():
     rows = [{"grows": what, "value": value, "seconds": 1.0 + value} for what, value in grows]
     assert len(figures.scaling(rows).axes) == 4
     ends = {"information_low": 0.9, "information_high": 1.1, "reached": True, "target": 1.0}
-    rows = [{"group": g, "method": "lagrangian"} | ends for g in ("a", "b, bound alone")]
+    rows = [{"r_samples": n, "method": "lagrangian"} | ends for n in (0, 4)]
     (legend,) = figures.summary(rows).legends
     assert [text.get_text()[-14:] for text in legend.get_texts()] == ["1 of 1 reached"] * 2

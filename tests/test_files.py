@@ -183,6 +183,9 @@ def test_one_model_is_selected_by_what_it_is():
     for wanted, n in (({"target": 0.5}, 2), ({"target": 3}, 0), ({}, 4)):
         with pytest.raises(ValueError, match=f"^{n} models, not one, have .*; there are targets "):
             several.select(**wanted)
+    for wanted in ({"information": 0.5}, {"method": None}):
+        with pytest.raises(ValueError):
+            several.select(**wanted)
 
 
 class Trap:

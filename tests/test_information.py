@@ -220,6 +220,17 @@ def test_the_interval_names_what_it_rests_on():
             mae.information_interval(curved, rough, **given | change)
 
 
+def test_the_interval_takes_models_that_only_the_auxiliary_has():
+    """A decoder of two dimensions without models' axis, three auxiliaries side by side."""
+    shifts = np.array([-0.3, 0.0, 0.4])[:, None, None]
+    decoder = lambda z: mae.Gaussian(z @ np.array([[1.0, 0.5], [-0.2, 0.8]]), -1.0)
+    auxiliary = lambda shift: lambda x: mae.Gaussian(0.5 * x + shift, -0.5)
+    z, eps, eps_r = normals(17, (400, 2), (400, 2), (4, 400, 2))
+    together = mae.information_interval(decoder, auxiliary(shifts), z, eps, eps_r)
+    each = [mae.information_interval(decoder, auxiliary(s), z, eps, eps_r) for s in shifts]
+    assert_allclose(together, np.transpose(each), rtol=1e-12)
+
+
 def test_one_draw_is_the_elbo_with_a_sampled_kl():
     x, (eps,) = np.full((20000, 1), 0.7), normals(13, (1, 20000, 1))
     found, q = mae.iwae(rough, curved, x, eps), rough(x)
