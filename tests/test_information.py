@@ -1,6 +1,7 @@
 """I from both sides: by its definition, against truths in any dimension, and in training."""
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import autograd.numpy as np
@@ -10,6 +11,7 @@ from autograd.test_util import check_grads
 from numpy.testing import assert_allclose, assert_array_equal
 
 import mae
+import models
 from truths import curved, rough
 
 prior = lambda t: mae.Gaussian(0 * t, 0 * t)
@@ -338,3 +340,23 @@ def test_a_fit_shows_a_line_per_model():
         assert line.split() == [target, seed, "lagrangian", f"[{lower:.3f},", f"{upper:.3f}]"]
         assert repr(model[k]).splitlines() == [head, line]
     assert len(lines) == 4 and head.split()[:3] == ["target", "seed", "method"]
+
+
+@pytest.mark.parametrize(
+    "method, multiplier, advice",
+    [
+        ("lagrangian", 5.0, "; the multiplier is at its limit: more steps, or units, or a lower M"),
+        ("lagrangian", -5.0, "; the multiplier is at its limit: more steps, or r_samples"),
+        ("lagrangian", 1.0, ""),
+        ("vae", 5.0, ""),  # which asks no multiplier
+    ],
+)
+def test_the_warning_advises_what_helps(method, multiplier, advice):
+    history = {name: np.zeros((1, 20)) for name in ("lower", "upper")}
+    history["multiplier"] = np.full((1, 20), multiplier)
+    sizes = dict.fromkeys(("features", "latent", "hidden", "q_samples"), 1) | {"r_samples": 0}
+    asked = models.untrained([1.0], [mae.METHODS[method]], 0, 1, likelihood=mae.GAUSSIAN, **sizes)
+    (fault,) = replace(asked, history=history).faults()
+    assert (
+        fault == f"{method}, target 1, seed 0: I is between 0.000 and 0.000 by its estimate{advice}"
+    )
