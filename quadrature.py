@@ -5,7 +5,7 @@ where the panels of the integrals have to end, and the integral itself.
 """
 
 from collections import Counter
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 from numpy.polynomial.chebyshev import chebvander
@@ -219,8 +219,9 @@ class Codes:
         # codes are z = u @ turn; panels have their ends along u
         self.turn = axes_of(lambda z: self.given(z).course()) if latent == 2 else np.eye(1)
         self.course = lambda u: self.given(u @ self.turn).course()
-        find = resolved if latent == 1 else resolved_plane
-        self.inner = find(self.course, ends[:-1], ends[1:], self.size)
+        panels = ends[:-1], ends[1:], self.size
+        find = partial(resolved, tol=self.tol) if latent == 1 else resolved_plane
+        self.inner = find(self.course, *panels)
         per = max(1, min(8, int(2 ** (20 / latent)) // len(self.inner)))  # panel; a million in all
         some = self.inner[:-1, None] + np.diff(self.inner)[:, None] * np.arange(per) / per
         self.codes = grid(*[some.ravel()] * latent) @ self.turn
@@ -250,8 +251,8 @@ class Codes:
         every = code_ends(reach, self.latent)
         beyond = (every[1:] <= self.inner[0]) | (every[:-1] >= self.inner[-1])
         if beyond.any():
-            panels = every[:-1][beyond], every[1:][beyond]
-            more = resolved(self.course, *panels, self.size) if self.latent == 1 else every
+            panels = every[:-1][beyond], every[1:][beyond], self.size
+            more = resolved(self.course, *panels, self.tol) if self.latent == 1 else every
             self.inner = np.union1d(self.inner, more)
         return [self.inner[np.abs(self.inner) <= every[-1]]] * self.latent
 
@@ -324,7 +325,7 @@ def joint_means(decoder, tol, latent, auxiliary=None):
         ends = data_ends(mean, width, stds, sparse)
         if r:
             course = lambda x: r(x).course()
-            ends = resolved(course, ends[:-1], ends[1:], course(ends[:1, None]).size)
+            ends = resolved(course, ends[:-1], ends[1:], course(ends[:1, None]).size, tol)
         (*means, inner), error, missed = density_means(given_x, [ends], tol)
         missed = np.maximum(missed - inner, 0)
         if np.max(missed) == 0:  # else so few panels skipped a peak of p(x)
@@ -440,7 +441,7 @@ def resolved_plane(course, low, high, size):
         values = values.reshape(*values.shape[:-2], 2, len(t), -1).swapaxes(-3, -2)
         return values.reshape(*values.shape[:-2], -1)
 
-    needed = np.diff(resolved(lines, low, high, 2 * size * len(across), 1e-2, 5))
+    needed = np.diff(resolved(lines, low, high, 2 * size * len(across), 1e-3, 5, middle))
     # both halves of a panel are as long: its detail was resolved. At a jump, which no point can
     # miss, one half never is, and ends below 0.02
     halved = needed[1:][np.isclose(needed[1:], needed[:-1])]
@@ -450,31 +451,9 @@ def resolved_plane(course, low, high, size):
     return np.append(np.concatenate(inside), high[-1])
 
 
-def resolved(course, low, high, size, least=1e-6, closer=2):
-    """Panel ends between which 33 points tell what a function is at 257: others are cut further.
-
-    course (points, 1) -> (..., points, values), `size` numbers at a point. What is narrower may
-    hide, and so may what changes the course by less than that share of it.
-    """
-    ends = [low, high]
-    for n in (256, 128, *[64] * closer):  # halves keep the distance, then come closer
-        close, from_33 = interpolation(n)
-        points, cuts = ((low + high)[:, None] + (high - low)[:, None] * close) / 2, []
-        room = max(1, AT_ONCE // (len(close) * size))
-        for some in (points[k : k + room] for k in range(0, len(points), room)):
-            values = course(some.reshape(-1, 1)).swapaxes(-1, -2).reshape(-1, *some.shape)
-            few = values[..., :: n // 32]
-            off = np.abs(few @ from_33.T - values).max(-1)
-            bad = (off > least * (1 + np.abs(few).max(-1))).any(0)
-            if bad.any():
-                some = some[bad]
-                cuts.append([some[:, 0], some[:, n // 2], kinks(some, values[:, bad]), some[:, n]])
-        if not cuts:
-            break
-        cuts = np.sort(np.concatenate(cuts, -1), 0)
-        ends += [*cuts]
-        low, high = (side[cuts[1:] > cuts[:-1]] for side in (cuts[:-1], cuts[1:]))
-    return np.unique(np.concatenate(ends))
+def middle(t, values):
+    """That of panels t (panels, points), whatever the values."""
+    return t[:, t.shape[1] // 2]
 
 
 def kinks(t, values):
@@ -491,7 +470,36 @@ def kinks(t, values):
     left, own, right = slopes[bends.argmax(0), panel, at + np.arange(3)[:, None]]
     share = np.divide(own - right, left - right, where=kinked, out=np.zeros(len(t)))
     low, high = t[panel, at + 1], t[panel, at + 2]
-    return np.where(kinked, low + np.clip(share, 0, 1) * (high - low), t[:, t.shape[1] // 2])
+    return np.where(kinked, low + np.clip(share, 0, 1) * (high - low), middle(t, values))
+
+
+def resolved(course, low, high, size, tol, closer=2, cut=kinks):
+    """Panel ends between which 33 points tell what a function is at 257: others are cut further.
+
+    course (points, 1) -> (..., points, values), `size` numbers at a point. What is narrower may
+    hide, and so may what changes the course by less than ten times tol of its range.
+    """
+    rounding = 1e-12 if tol < 1e-5 else 1e-6  # single precision is taken from there on
+    ends = [low, high]
+    for n in (256, 128, *[64] * closer):  # halves keep the distance, then come closer
+        close, from_33 = interpolation(n)
+        points, cuts = ((low + high)[:, None] + (high - low)[:, None] * close) / 2, []
+        room = max(1, AT_ONCE // (len(close) * size))
+        for some in (points[k : k + room] for k in range(0, len(points), room)):
+            values = course(some.reshape(-1, 1)).swapaxes(-1, -2).reshape(-1, *some.shape)
+            few = values[..., :: n // 32]
+            off = np.abs(few @ from_33.T - values).max(-1)
+            seen = 10 * tol * (1 + np.ptp(few, -1)) + rounding * np.abs(few).max(-1)
+            bad = (off > seen).any(0)
+            if bad.any():
+                some, values = some[bad], values[:, bad]
+                cuts.append([some[:, 0], middle(some, values), cut(some, values), some[:, n]])
+        if not cuts:
+            break
+        cuts = np.sort(np.concatenate(cuts, -1), 0)
+        ends += [*cuts]
+        low, high = (side[cuts[1:] > cuts[:-1]] for side in (cuts[:-1], cuts[1:]))
+    return np.unique(np.concatenate(ends))
 
 
 # ------------------------------------------------- the integral: adaptive Clenshaw-Curtis rules

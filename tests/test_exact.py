@@ -643,6 +643,31 @@ def test_a_narrow_ridge_in_the_plane_of_two_codes_is_seen(angle, width):
     assert_allclose(mae.exact_log_likelihood(decoder, [[2.0]], latent=2), wanted, atol=1e-6)
 
 
+@pytest.mark.parametrize("angle", [0, 0.4])
+@pytest.mark.parametrize("height", [0.5, 1, 3])
+@pytest.mark.parametrize("middle, half", [(0.82, 0.04), (0.4, 0.05), (1.1, 0.06)])
+def test_a_ridge_of_straight_sides_in_the_plane_of_two_codes_is_seen(angle, height, middle, half):
+    """The value is that of one code; no two panels of the line need be equally long."""
+    bump = lambda s: s + height * np.maximum(0, 1 - np.abs(s - middle) / half)
+    direction = np.array([[np.cos(angle)], [np.sin(angle)]])
+    found, estimate = mae.exact_log_likelihood(
+        lambda z: mae.Gaussian(bump(z @ direction), 0.0), [[2.0]], with_error=True, latent=2
+    )
+    wanted = mae.exact_log_likelihood(lambda z: mae.Gaussian(bump(z), 0.0), [[2.0]])
+    assert abs(found - wanted) <= estimate + 1e-8 and estimate <= 1e-6
+
+
+@pytest.mark.parametrize("offset", [0.0, 1.0, 10.0, 1000.0])
+def test_a_small_detail_is_seen_however_large_x_is(offset):
+    middle, half, height = 0.475, 0.02, 0.9e-6 * (1 + offset)
+    bump = lambda z: height * np.maximum(0, 1 - np.abs(z - middle) / half)
+    decoder = lambda z: mae.Gaussian(offset + bump(z), 0.0)
+    found, estimate = mae.exact_log_likelihood(decoder, [[offset + 3]], with_error=True)
+    z, weights = fine_grid(-10, 10, 400, near=(middle - half, middle, middle + half))
+    truth = np.logaddexp.reduce(weights + log_normal(z, 0, 0) + log_normal(3 - bump(z), 0, 0))
+    assert abs(found - truth) <= 1e-8
+
+
 @pytest.mark.parametrize("rate", [0.1, 0.3, 0.4, 0.45, 0.47])
 def test_tails_that_grow_are_part_of_the_bound(rate):
     """r = N(0, e^(-rate x^2)) under N(.8 z, .36): E e^(rate x^2) = (1 - 2 rate)^(-1/2)."""
