@@ -70,22 +70,14 @@ def train(
     estimate = estimate or (mae.information_bounds if r_samples else one_sided)
     elbo = mae.iwae if q_samples > 1 else mae.elbo
 
-    r = fit.layout.part["auxiliary"]
-    others = slice(r.start)
-
-    def ascend(objective, step, *updates):  # (weights, how many updates they have had with this)
-        grad = fit.layout.clip(elementwise_grad(objective)(params))
-        rate = 1.5e-2 * 0.5 * (1 + math.cos(math.pi * step / steps))
-        for part, t in updates:
-            move, m[:, part], v[:, part] = nets.adam(grad[:, part], m[:, part], v[:, part], t, rate)
-            params[:, part] += move
-
+    ascend, r = partial(_ascend, fit.layout, params, m, v), fit.layout.part["auxiliary"]
     for step in range(steps):
+        rate = 1.5e-2 * 0.5 * (1 + math.cos(math.pi * step / steps))
         now = fit.networks(params)  # they move with params, but no gradient passes through them
         bound = lambda own: mae.infomax_bound(now[0], fit.networks(own)[R], *noise[:2]).mean(-1)
         for i in range(1, r_steps):
             _, _, *noise, _ = next(given)
-            ascend(bound, step, (r, step * r_steps + i))
+            ascend(bound, rate, (r, step * r_steps + i))
         x, eps_q, *noise, _ = next(given)
         middle = sum(side.mean(-1) / 2 for side in estimate(now[0], now[stand_in], *noise))
         gap = fit.targets * min(1, step / (mae.RAMP * steps)) - middle
@@ -99,10 +91,18 @@ def train(
             ascent = elbo(own[Q], own[0], x, eps_q).mean(-1) + information.mean(-1)
             return ascent if constrained else ascent + bound(params)
 
-        ascend(objective, step, (others, step + 1), (r, (step + 1) * r_steps))
+        ascend(objective, rate, (slice(r.start), step + 1), (r, (step + 1) * r_steps))
         if step >= mae.RAMP * steps:
             multiplier = mae.ascended(multiplier, gap, r_samples > 0)
     return replace(fit, params=params, history={"multiplier": multiplier[:, None]})
+
+
+def _ascend(layout, params, m, v, objective, rate, *updates):
+    """Move params up the objective; updates: which weights, how many times with this one."""
+    grad = layout.clip(elementwise_grad(objective)(params))
+    for part, t in updates:
+        move, m[:, part], v[:, part] = nets.adam(grad[:, part], m[:, part], v[:, part], t, rate)
+        params[:, part] += move
 
 
 # -------------------------------------------------------------------------------- kinds of cases
