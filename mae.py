@@ -401,7 +401,7 @@ def _one_sided(bound, controls, side, confidence):
     """The mean of bound (..., batch), and on this side of it what it may be off by chance."""
     batch, t = len(controls), NormalDist().inv_cdf(confidence)
     centred, values = controls - controls.mean(0), np.moveaxis(bound, -1, 0).reshape(batch, -1)
-    values = values - controls @ np.linalg.lstsq(centred, values - values.mean(0))[0]
+    values = values - controls @ np.linalg.lstsq(centred, values - values.mean(0), rcond=None)[0]
     std = values.std(0, ddof=1 + controls.shape[-1])
     with np.errstate(invalid="ignore"):  # no spread, no skew
         skew = np.nan_to_num(side * ((values - values.mean(0)) ** 3).mean(0) / std**3)
